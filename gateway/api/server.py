@@ -1,0 +1,183 @@
+"""The HTTP door: listeners, routing, request ids, errors; aiohttp with no layer above its protocol.
+
+Guarantees: every answer has one shape and a request id; an unknown exception is 500 `internal_error` and
+never shown; while it stops, requests in flight finish and new ones get 503. Routes are a table: a literal
+path, or a prefix with one variable segment after it.
+"""
+
+import asyncio
+import logging
+import re
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from aiohttp import http_parser, web
+
+from gateway.api import body, envelope, health, send, status
+from gateway.api.body import Bodies
+from gateway.api.connection import Connections, DateHeader, Written
+from gateway.api.door import Call, Door, new_request_id
+from gateway.api.envelope import Answer, Fault, HttpError
+from gateway.config import Config, HttpListener, Listen, ListenerTls
+from gateway.errors import ConfigError, Problem, Reason, Refused, StoreError, StoreFull
+
+DECODERS: Final = 2  # threads for large bodies: more would only fight for the interpreter
+BACKLOG: Final = 1024  # connections the kernel keeps while the loop is busy
+_ABORT_S: Final = 0.2  # for connections that are cut after the deadline of a stop
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_SHUTTING_DOWN: Final = "The gateway is shutting down."
+
+Handler = Callable[[Call], Awaitable[Answer]]
+Methods = Mapping[str, Handler]
+
+log = logging.getLogger("gateway.api")
+
+
+class HttpServer:
+    """Serves the API on every configured listener until `stop`.
+
+    `addresses` are those bound, in the order of the configuration. `body_grace_s`: seconds any body may take;
+    `buffer_bytes`: all bodies in hand together.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        door: Door,
+        *,
+        body_grace_s: float = body.GRACE_S,
+        buffer_bytes: int = body.BUFFER_BYTES,
+    ) -> None:
+        self._config = config
+        self._pool = ThreadPoolExecutor(DECODERS, thread_name_prefix="http-decode")
+        self._date = DateHeader()
+        self._contexts: list[ssl.SSLContext] = []
+        self._listeners: list[asyncio.Server] = []
+        self._connections: Connections | None = None
+        self._busy = 0
+        self._idle: asyncio.Future[None] | None = None
+        self._stopping = False
+        self._health = health.Ready(door)
+        bodies = Bodies(config.max_message, grace_s=body_grace_s, buffer_bytes=buffer_bytes)
+        self._exact: dict[str, Methods] = {
+            send.PATH: {"POST": send.Send(door, bodies, config.limits, self._pool)},
+            health.LIVE_PATH: {"GET": health.live},
+            health.READY_PATH: {"GET": self._ready},
+        }
+        self._prefixes: tuple[tuple[str, Methods], ...] = ((status.PREFIX, {"GET": status.Status(door)}),)
+        self.addresses: tuple[Listen, ...] = ()
+
+    async def start(self) -> None:
+        """Bind every listener; when one cannot be bound, none stays. Raises OSError, ConfigError."""
+        if http_parser.HttpRequestParser.__module__ != "aiohttp._http_parser":
+            log.warning("aiohttp runs without its C parser: slower, and other rules at the edges of HTTP")
+        self._connections = Connections(self._handle, self._config.limits, self._date)
+        try:
+            for listener in self._config.http.listeners:
+                self._listeners.append(await self._listen(listener, self._connections))
+        except BaseException:
+            for started in self._listeners:
+                started.close()
+            raise
+        self.addresses = tuple(_bound(server) for server in self._listeners)
+
+    async def stop(self, deadline_s: float) -> None:
+        """Accept nothing new, let requests in flight finish until the deadline, close all connections."""
+        self._stopping = True
+        for listener in self._listeners:
+            listener.close()
+        if self._busy:
+            self._idle = asyncio.get_running_loop().create_future()
+            await asyncio.wait((self._idle,), timeout=deadline_s)
+        if self._connections is not None:
+            self._connections.pre_shutdown()
+            await self._connections.shutdown(_ABORT_S)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def reload_tls(self) -> None:
+        """Read certificate and key again, for new connections. Raises OSError (ssl.SSLError is one)."""
+        tls = self._config.tls
+        for context in self._contexts:
+            if tls is not None:
+                context.load_cert_chain(tls.certificate, tls.key)
+
+    async def _listen(self, listener: HttpListener, connections: Connections) -> asyncio.Server:
+        context = self._context() if listener.tls is ListenerTls.IMPLICIT else None
+        return await asyncio.get_running_loop().create_server(
+            connections, listener.listen.host, listener.listen.port, ssl=context, backlog=BACKLOG
+        )
+
+    def _context(self) -> ssl.SSLContext:
+        tls = self._config.tls
+        if tls is None:
+            raise ConfigError([Problem("tls", "is needed by a listener with tls: implicit")])
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["http/1.1"])
+        context.load_cert_chain(tls.certificate, tls.key)
+        self._contexts.append(context)
+        return context
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        self._busy += 1
+        try:
+            given = request.headers.get("X-Request-Id")
+            request_id = given if given and _REQUEST_ID.fullmatch(given) else new_request_id()
+            answer = await self._answer(request, request_id)
+        finally:
+            self._busy -= 1
+            if self._idle is not None and not self._busy and not self._idle.done():
+                self._idle.set_result(None)
+        return Written(answer, request_id, self._date.now())
+
+    async def _answer(self, request: web.BaseRequest, request_id: str) -> Answer:
+        try:
+            handler, call = self._route(request, request_id)
+            return await handler(call)
+        except Refused as refused:
+            return envelope.refusal(refused, request_id)
+        except HttpError as error:
+            return envelope.http_error(error, request_id)
+        except StoreFull:
+            return envelope.refusal(Refused(Reason.BACKLOG_FULL, "There is no room for more mail now."), request_id)
+        except StoreError:
+            log.exception("the store failed in request %s", request_id)
+            away = Refused(Reason.STORAGE_UNAVAILABLE, "The mail store is not available now.")
+            return envelope.refusal(away, request_id)
+        except Exception:
+            log.exception("request %s failed", request_id)
+            failed = HttpError(Fault.INTERNAL_ERROR, "The request failed inside the gateway.")
+            return envelope.http_error(failed, request_id)
+
+    def _route(self, request: web.BaseRequest, request_id: str) -> tuple[Handler, Call]:
+        path, _, query = request.raw_path.partition("?")
+        if not path.startswith("/") or "%" in path:  # RFC 9112, 3.2.2: the absolute form; an escaped segment
+            path, query = request.path, request.query_string
+        methods, argument = self._find(path)
+        handler = methods.get("GET" if request.method == "HEAD" else request.method)
+        if handler is None:
+            allowed = ", ".join([*methods, *(("HEAD",) if "GET" in methods else ())])
+            raise HttpError(Fault.METHOD_NOT_ALLOWED, f"Allowed here: {allowed}.", headers=(("Allow", allowed),))
+        if self._stopping and not path.startswith("/health/"):
+            raise Refused(Reason.SHUTTING_DOWN, _SHUTTING_DOWN)
+        return handler, Call(request, request_id, request.remote or "", argument, query)
+
+    def _find(self, path: str) -> tuple[Methods, str]:
+        exact = self._exact.get(path)
+        if exact is not None:
+            return exact, ""
+        for prefix, methods in self._prefixes:
+            argument = path.removeprefix(prefix)
+            if argument and argument != path and "/" not in argument:
+                return methods, argument
+        raise Refused(Reason.NOT_FOUND, "There is nothing at this path.")
+
+    async def _ready(self, call: Call) -> Answer:
+        return health.unready(_SHUTTING_DOWN) if self._stopping else await self._health(call)
+
+
+def _bound(server: asyncio.Server) -> Listen:
+    host, port = server.sockets[0].getsockname()[:2]
+    return Listen(host, port)

@@ -1,0 +1,230 @@
+"""The composition root: the only module that knows every class.
+
+`Core` is a data directory opened for one process: lock, store, keys, domains, intake, actions; it sends nothing.
+`Gateway` is the daemon on top of it: listeners, delivery, control socket. Both are async context managers, so any
+asyncio program can embed one:
+
+    async with Gateway(config) as gateway:
+        receipt = await gateway.intake.submit(principal, submission, idempotency=None, client="")
+"""
+
+import asyncio
+import fcntl
+import functools
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+from gateway.api import message as api_message
+from gateway.api.server import HttpServer
+from gateway.config import Config
+from gateway.control import ControlServer
+from gateway.delivery.attempt import Couriers
+from gateway.delivery.pool import Pool
+from gateway.delivery.scheduler import Scheduler
+from gateway.delivery.signer import Signer
+from gateway.doors import HttpDoor, SmtpDoor
+from gateway.errors import StoreError
+from gateway.intake import Intake
+from gateway.manage import Action, Manager
+from gateway.observe import MailLog
+from gateway.policy.auth import KeyRing
+from gateway.policy.domains import Domains
+from gateway.resolver import Resolver
+from gateway.runtime import Clock, IdSource, Supervisor, show_id
+from gateway.smtp.listener import SmtpServer
+from gateway.store.sqlite import SqliteStore
+from gateway.store.vault import Vault, load_master_key
+
+LOCK_NAME = "lock"
+LOG_FLUSH_S = 0.1
+
+log = logging.getLogger("gateway")
+
+
+class DataDirLocked(StoreError):
+    """Another process serves this data directory."""
+
+
+class Core:
+    """A data directory opened by this process alone."""
+
+    def __init__(self, config: Config, *, clock: Clock | None = None, log_stream: TextIO | None = None) -> None:
+        self.config = config
+        self.clock = clock or Clock()
+        self.keys = KeyRing()
+        self.domains = Domains()
+        self._stream = log_stream or sys.stderr
+        self._lock: int | None = None
+        self.store: SqliteStore
+        self.manager: Manager
+        self.intake: Intake
+        self.mail_log: MailLog
+        self.fatal: asyncio.Future[str]
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def open(self) -> None:
+        """Take the data directory. Raises StoreError."""
+        config = self.config
+        loop = asyncio.get_running_loop()
+        self.fatal = loop.create_future()
+        self._lock = _lock(config.data_dir)
+        self.mail_log = MailLog(
+            self._stream,
+            as_json=config.log.format == "json",
+            enabled=config.log.level not in {"warning", "error"},
+            defer=functools.partial(loop.call_later, LOG_FLUSH_S),
+        )
+        self.store = await SqliteStore.open(
+            config.database_path,
+            clock=self.clock,
+            retention=config.retention,
+            on_ready=self._on_ready,
+            on_failed=self._on_failed,
+        )
+        ids = IdSource(self.clock, last=self.store.last_id)
+        self.manager = Manager(
+            config,
+            self.store.records,
+            Vault(load_master_key(config.data_dir)),
+            self.store,
+            keys=self.keys,
+            domains=self.domains,
+            clock=self.clock,
+        )
+        await self.manager.load()
+        self.intake = Intake(config, self.store, self.domains, clock=self.clock, ids=ids, log=self.mail_log)
+
+    async def close(self) -> None:
+        await self.store.close()
+        self.mail_log.flush()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def actions(self) -> Mapping[str, Action]:
+        """What the CLI may ask for."""
+        return {**self.manager.actions(), "send": self._send}
+
+    async def _send(self, args: dict[str, Any]) -> Any:
+        principal = self.keys.named(str(args["key"]), self.clock.now_ms())
+        submission = api_message.parse(args["body"], self.config.limits)
+        receipt = await self.intake.submit(principal, submission, idempotency=None, client="cli")
+        return {"message_id": show_id("eml_", receipt.uuid), "status": receipt.status}
+
+    def _on_ready(self) -> None:
+        """Nothing delivers here; the daemon will."""
+
+    def _on_failed(self, reason: str) -> None:
+        if not self.fatal.done():
+            self.fatal.set_result(reason)
+
+
+class Gateway(Core):
+    """The daemon: start, wait for `fatal` or a signal, stop."""
+
+    def __init__(self, config: Config, *, clock: Clock | None = None, log_stream: TextIO | None = None) -> None:
+        super().__init__(config, clock=clock, log_stream=log_stream)
+        self.supervisor = Supervisor(on_fatal=self._task_died, on_error=_task_failed)
+        self.stop_timeout_s = 28.0  # promised: 30 s from SIGTERM to exit
+        self.http: HttpServer
+        self.smtp: SmtpServer
+        self._scheduler: Scheduler | None = None
+        self._signer: Signer
+        self._pool: Pool
+        self._control: ControlServer
+
+    async def open(self) -> None:
+        """Start everything; returns when every listener accepts. Raises GatewayError, OSError (a busy port)."""
+        await super().open()
+        config = self.config
+        try:
+            self._signer = Signer()
+            self._pool = Pool(config.delivery)
+            couriers = Couriers(
+                config,
+                self.store,
+                Resolver(config.dns.nameservers),
+                self._pool,
+                self._signer,
+                self.domains,
+                clock=self.clock,
+            )
+            self._scheduler = Scheduler(
+                config.delivery, self.store, couriers, self.supervisor, clock=self.clock, log=self.mail_log
+            )
+            await self._scheduler.start()
+            self.http = HttpServer(
+                config, HttpDoor(self.keys, self.intake, self.store, self.clock, why_not_ready=self._why_not_ready)
+            )
+            self.smtp = SmtpServer(
+                config,
+                SmtpDoor(self.keys, self.intake, self.clock, self.mail_log),
+                supervisor=self.supervisor,
+            )
+            self._control = ControlServer(config.data_dir, self.actions(), self.supervisor)
+            await self.http.start()
+            await self.smtp.start()
+            await self._control.start()
+        except BaseException:
+            await self.supervisor.cancel_all()
+            await super().close()
+            raise
+
+    async def close(self) -> None:
+        """Stop: accept nothing new, finish what is on the wire, give back the rest, write everything."""
+        assert self._scheduler is not None
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.stop_timeout_s
+        await self._control.stop()
+        await asyncio.gather(
+            self.http.stop(self.stop_timeout_s / 2),
+            self.smtp.stop(self.stop_timeout_s / 2),
+            self._scheduler.stop(max(0.0, deadline - loop.time() - 3)),
+        )
+        await self.supervisor.cancel_all(timeout_s=2)
+        await self._pool.close()
+        self._signer.close()
+        await super().close()
+
+    def _why_not_ready(self) -> str | None:
+        return "the queue cannot be written" if self.fatal.done() else None
+
+    def _on_ready(self) -> None:
+        if self._scheduler is not None:
+            self._scheduler.kick()
+
+    def _task_died(self, name: str, error: BaseException) -> None:
+        log.error("the task %s died", name, exc_info=error)
+        self._on_failed(f"the task {name} died: {error!r}")
+
+
+def _task_failed(name: str, error: BaseException) -> None:
+    log.error("the task %s failed", name, exc_info=error)
+
+
+def _lock(data_dir: Path) -> int:
+    """Hold the data directory for this process; the lock goes with it, however it ends."""
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(data_dir / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreError(f"the data directory {data_dir} cannot be used: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise DataDirLocked(f"another mail-gateway serves {data_dir}") from error
+    return descriptor

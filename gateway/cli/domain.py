@@ -1,0 +1,62 @@
+"""`mail-gateway domain`: the domains we sign for, and the DNS records they need."""
+
+import argparse
+from typing import Any
+
+from gateway.cli import connect, output
+
+
+def register(verbs: Any, common: argparse.ArgumentParser) -> None:
+    parser = verbs.add_parser("domain", help="add, list, remove sending domains")
+    nouns = parser.add_subparsers(metavar="add|list|remove", required=True)
+
+    add = nouns.add_parser("add", parents=[common], help="make a DKIM key for a domain and print its DNS record")
+    add.add_argument("name")
+    add.add_argument("--selector", metavar="S", help="the DKIM selector (default: mgw1)")
+    add.add_argument("--require-dkim", action="store_true", help="refuse mail of this domain that cannot be signed")
+    output.add_json(add)
+    add.set_defaults(run=_add)
+
+    listing = nouns.add_parser("list", parents=[common], help="all domains")
+    output.add_json(listing)
+    listing.set_defaults(run=_list)
+
+    remove = nouns.add_parser("remove", parents=[common], help="forget a domain and its key; its mail goes unsigned")
+    remove.add_argument("name")
+    output.add_json(remove)
+    remove.set_defaults(run=_remove)
+
+
+def _add(arguments: argparse.Namespace) -> int:
+    result = connect.act(
+        arguments,
+        "domain.add",
+        {"name": arguments.name, "selector": arguments.selector, "require_dkim": arguments.require_dkim},
+    )
+
+    def people(domain: Any) -> None:
+        print(f"{domain['name']} is signed with the selector {domain['selector']} from now on.")
+        print("Publish this record (zone file form):\n")
+        print(domain["zone"])
+        print(
+            "\nor, in a form with one field:\n"
+            f"  name:  {domain['dns_name']}\n  type:  TXT\n  value: {domain['dns_value']}"
+        )
+
+    return output.emit(arguments, result, people)
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    def people(domains: Any) -> None:
+        output.table(
+            ["DOMAIN", "SELECTOR", "REQUIRE DKIM", "SOURCE", "DNS NAME"],
+            [[d["name"], d["selector"], d["require_dkim"], d["source"], d["dns_name"]] for d in domains],
+            empty="There is no domain yet: mail-gateway domain add example.com",
+        )
+
+    return output.emit(arguments, connect.act(arguments, "domain.list", {}), people)
+
+
+def _remove(arguments: argparse.Namespace) -> int:
+    result = connect.act(arguments, "domain.remove", {"name": arguments.name})
+    return output.emit(arguments, result, lambda domain: print(f"The domain {domain['name']} is removed."))

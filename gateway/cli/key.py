@@ -1,0 +1,128 @@
+"""`mail-gateway key`: who may send, and which way."""
+
+import argparse
+import sys
+from typing import Any
+
+from gateway import yamltree
+from gateway.cli import connect, output
+
+
+def register(verbs: Any, common: argparse.ArgumentParser) -> None:
+    parser = verbs.add_parser("key", help="create, list, show, revoke keys")
+    nouns = parser.add_subparsers(metavar="create|list|show|revoke", required=True)
+
+    create = nouns.add_parser("create", parents=[common], help="create a key; its text is printed once")
+    create.add_argument("name")
+    create.add_argument("--account", metavar="A", help="what separates tenants (default: the key's name)")
+    create.add_argument("--route", metavar="R", help="the way its mail goes (default: default_route)")
+    create.add_argument(
+        "--from",
+        dest="senders",
+        action="append",
+        metavar="PATTERN",
+        help="an allowed sender: a@b, *@b, *@*.b",
+    )
+    create.add_argument(
+        "--scope",
+        dest="scopes",
+        action="append",
+        metavar="S",
+        help="send, read, manage, admin (default: send, read)",
+    )
+    create.add_argument("--default-from", metavar="A", help="the From of mail that names none")
+    create.add_argument("--expires", metavar="90d", help="when it stops to work")
+    text = create.add_mutually_exclusive_group()
+    text.add_argument("--prefix", metavar="P", help="how its text begins (default: mgw_)")
+    text.add_argument("--secret-stdin", action="store_true", help="read its text from standard input")
+    output.add_json(create)
+    create.set_defaults(run=_create)
+
+    listing = nouns.add_parser("list", parents=[common], help="all keys, without their text")
+    output.add_json(listing)
+    listing.set_defaults(run=_list)
+
+    for verb, run, text_ in (
+        ("show", _show, "one key, without its text"),
+        ("revoke", _revoke, "end a key at once, for good"),
+    ):
+        one = nouns.add_parser(verb, parents=[common], help=text_)
+        one.add_argument("name")
+        output.add_json(one)
+        one.set_defaults(run=run)
+
+
+def _create(arguments: argparse.Namespace) -> int:
+    result = connect.act(
+        arguments,
+        "key.create",
+        {
+            "name": arguments.name,
+            "account": arguments.account,
+            "route": arguments.route,
+            "senders": arguments.senders,
+            "scopes": arguments.scopes,
+            "default_from": arguments.default_from,
+            "expires_s": yamltree.duration_s(arguments.expires) if arguments.expires else None,
+            "prefix": arguments.prefix,
+            "secret": sys.stdin.readline().strip() if arguments.secret_stdin else None,
+        },
+    )
+
+    def people(key: Any) -> None:
+        _print_key(key)
+        if not arguments.secret_stdin:
+            print(
+                f"\nkey: {key['secret']}\n"
+                "(shown this once; use it as Bearer token, and as SMTP password with any user name)"
+            )
+
+    return output.emit(arguments, result, people)
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    def people(keys: Any) -> None:
+        output.table(
+            ["NAME", "STATE", "ACCOUNT", "ROUTE", "FROM", "SCOPES", "KEY", "EXPIRES", "SOURCE"],
+            [
+                [
+                    key["name"],
+                    key["state"],
+                    key["account"],
+                    key["route"] or "(default)",
+                    key["from"],
+                    key["scopes"],
+                    key["hint"],
+                    key["expires_at"],
+                    key["source"],
+                ]
+                for key in keys
+            ],
+            empty="There is no key yet: mail-gateway key create NAME",
+        )
+
+    return output.emit(arguments, connect.act(arguments, "key.list", {}), people)
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    return output.emit(arguments, connect.act(arguments, "key.show", {"name": arguments.name}), _print_key)
+
+
+def _revoke(arguments: argparse.Namespace) -> int:
+    result = connect.act(arguments, "key.revoke", {"name": arguments.name})
+    return output.emit(arguments, result, lambda key: print(f"The key {key['name']} is revoked."))
+
+
+def _print_key(key: Any) -> None:
+    output.fields(
+        [
+            ("name", key["name"]),
+            ("state", key["state"]),
+            ("account", key["account"]),
+            ("route", key["route"] or "(default_route)"),
+            ("from", key["from"]),
+            ("scopes", key["scopes"]),
+            ("default from", key["default_from"]),
+            ("expires", key["expires_at"] or "never"),
+        ]
+    )

@@ -1,0 +1,139 @@
+"""`mail-gateway serve`, the daemon, and `mail-gateway dev`, the same for a first try: everything is captured."""
+
+import argparse
+import asyncio
+import contextlib
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from gateway import config, configfile, observe, runtime
+from gateway.app import Gateway
+from gateway.cli import connect
+from gateway.errors import GatewayError
+from gateway.policy import auth
+
+EXIT_FAILED = 1
+
+
+class ListenError(GatewayError):
+    """An address cannot be listened on."""
+
+
+def register(verbs: Any, common: argparse.ArgumentParser) -> None:
+    serve = verbs.add_parser("serve", parents=[common], help="run the daemon")
+    serve.set_defaults(run=_serve)
+
+    dev = verbs.add_parser("dev", help="try it: no configuration, mail is captured, nothing leaves the machine")
+    dev.add_argument("--data-dir", type=Path, default=Path("var"), metavar="DIR", help="default: ./var")
+    dev.add_argument("--http", default="127.0.0.1:8025", metavar="HOST:PORT", help="default: 127.0.0.1:8025")
+    dev.add_argument("--smtp", default="127.0.0.1:2525", metavar="HOST:PORT", help="default: 127.0.0.1:2525")
+    dev.set_defaults(run=_dev)
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    settings = connect.load(arguments)
+    connect.become_owner(settings.data_dir)
+    observe.setup_logging(settings.log.level, as_json=settings.log.format == "json")
+    return _run(_daemon(settings, lambda _: None))
+
+
+def _dev(arguments: argparse.Namespace) -> int:
+    secret = _dev_secret(arguments.data_dir)
+    settings = config.Config(
+        hostname="localhost",
+        data_dir=arguments.data_dir.absolute(),
+        http=config.Http((config.HttpListener(configfile.parse_listen(arguments.http)),)),
+        smtp=config.Smtp((config.SmtpListener(configfile.parse_listen(arguments.smtp)),)),
+        routes={"inbox": config.CaptureRoute("inbox")},
+        default_route="inbox",
+        keys={"dev": config.KeyConfig(name="dev", secret=config.Secret(secret), account="dev")},
+    )
+    observe.setup_logging("info", as_json=False)
+    return _run(_daemon(settings, lambda gateway: _welcome(gateway, secret)))
+
+
+def _dev_secret(data_dir: Path) -> str:
+    """The same key at every start in one data directory."""
+    path = data_dir / "dev.key"
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            return path.read_text().strip()
+        secret = auth.make_key()
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secret + "\n")
+    except OSError as error:
+        raise ListenError(f"{data_dir} cannot be used: {error.strerror}; choose another with --data-dir") from error
+    return secret
+
+
+def _welcome(gateway: Gateway, secret: str) -> None:
+    http, smtp = gateway.http.addresses[0], gateway.smtp.addresses[0]
+    print(
+        f"""Mail Gateway takes mail. Everything is captured; nothing leaves this machine.
+
+key: {secret}
+
+HTTP on {http}:
+  curl http://{http}/api/v1/emails/send -H 'Authorization: Bearer {secret}' -H 'Content-Type: application/json' \\
+    -d '{{"from": "me@example.com", "to": "you@example.net", "subject": "Hello", "text": "It works."}}'
+
+SMTP on {smtp}:
+  swaks --server {smtp} --auth PLAIN --auth-user dev --auth-password {secret} \\
+    --from me@example.com --to you@example.net --header 'Subject: Hello' --body 'It works.'
+
+Ctrl-C stops it. What happens to mail is told below.""",
+        flush=True,
+    )
+
+
+async def _daemon(settings: config.Config, ready: Callable[[Gateway], None]) -> int:
+    """Run until SIGTERM or SIGINT; a second signal does not wait for deliveries."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    gateway = Gateway(settings)
+
+    def asked_to_stop() -> None:
+        if stop.is_set():
+            os._exit(EXIT_FAILED)  # what is in hand is taken up at the next start
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked_to_stop)
+    try:
+        await gateway.open()
+    except OSError as error:
+        raise ListenError(_explain(error)) from error
+    ready(gateway)
+    runtime.notify_systemd("READY=1")
+    waiting = gateway.supervisor.start(stop.wait(), name="wait for a signal")
+    await asyncio.wait({waiting, gateway.fatal}, return_when=asyncio.FIRST_COMPLETED)
+    runtime.notify_systemd("STOPPING=1")
+    await gateway.close()
+    if gateway.fatal.done():
+        print(f"mail-gateway: stopped: {gateway.fatal.result()}", file=sys.stderr)
+        return EXIT_FAILED
+    return 0
+
+
+def _explain(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"{error.strerror}: choose another address (dev: --http, --smtp; serve: http.listeners, smtp.listeners)"
+    if error.errno == errno.EACCES:
+        return f"{error.strerror}: a port below 1024 needs CAP_NET_BIND_SERVICE (the systemd unit has it)"
+    return str(error)
+
+
+def _run(daemon: Coroutine[Any, Any, int]) -> int:
+    """On uvloop where it is installed: a third less CPU per message."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(daemon)
+    return uvloop.run(daemon)

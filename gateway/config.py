@@ -1,0 +1,280 @@
+"""The configuration: one tree with every default, `load()` and `check()`.
+
+Names and meanings are those of etc/gateway.yaml, where each is explained. What this version does not serve is refused
+by name, never ignored.
+"""
+
+import os
+import socket
+from dataclasses import dataclass, field
+from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+
+MB = 1_000_000
+HOUR_S = 3600
+DAY_S = 24 * HOUR_S
+
+Network = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A secret value whose repr never shows it."""
+
+    value: str = field(repr=False)
+
+    def __repr__(self) -> str:
+        return "***"
+
+    __str__ = __repr__
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """`host:port`; port 0 takes a free one (tests). An IPv6 host is written in brackets in the file."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class ListenerTls(StrEnum):
+    NONE = "none"
+    STARTTLS = "starttls"
+    IMPLICIT = "implicit"
+
+
+class Auth(StrEnum):
+    REQUIRED = "required"
+    OPTIONAL = "optional"
+    NONE = "none"
+
+
+class BareNewlines(StrEnum):
+    REJECT = "reject"
+    CONVERT = "convert"
+
+
+class HopTls(StrEnum):
+    """TLS to the next hop. STARTTLS means required."""
+
+    NONE = "none"
+    OPPORTUNISTIC = "opportunistic"
+    STARTTLS = "starttls"
+    IMPLICIT = "implicit"
+
+
+class IpFamily(StrEnum):
+    AUTO = "auto"
+    IPV4 = "ipv4"
+    IPV6 = "ipv6"
+
+
+class Signing(StrEnum):
+    """What a route signs with; `none` for relays that refuse a second DKIM-Signature."""
+
+    NONE = "none"
+    RSA = "rsa"
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True)
+class HttpListener:
+    listen: Listen = Listen("127.0.0.1", 8025)
+    tls: ListenerTls = ListenerTls.NONE  # none | implicit
+    insecure: bool = False  # allows tls: none on an address that is not loopback
+
+
+@dataclass(frozen=True, slots=True)
+class Http:
+    listeners: tuple[HttpListener, ...] = (HttpListener(),)
+
+
+@dataclass(frozen=True, slots=True)
+class SmtpListener:
+    """`networks` maps a client's network to the name of the key it submits with."""
+
+    listen: Listen = Listen("127.0.0.1", 2525)
+    tls: ListenerTls = ListenerTls.NONE
+    auth: Auth = Auth.REQUIRED
+    min_tls: str = "1.2"  # 1.0 | 1.1 | 1.2 | 1.3
+    plaintext_auth: bool | None = None  # None: only on a loopback address
+    bare_newlines: BareNewlines | None = None  # None: convert on loopback and where networks are given, else reject
+    networks: tuple[tuple[Network, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Smtp:
+    listeners: tuple[SmtpListener, ...] = (SmtpListener(),)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    recipients_per_message: int = 1000
+    attachments: int = 100
+    connections_per_ip: int = 50
+    connections: int = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Dns:
+    nameservers: tuple[Listen, ...] = ()  # empty: the system's
+
+
+@dataclass(frozen=True, slots=True)
+class MxRoute:
+    """Delivery by MX lookup (RFC 5321, 5.1)."""
+
+    name: str
+    port: int = 25
+    tls: HopTls = HopTls.OPPORTUNISTIC
+    ehlo: str | None = None  # None: the host name of the gateway
+    source: str | None = None  # local address of outgoing connections
+    ip_family: IpFamily = IpFamily.AUTO
+    dkim: Signing = Signing.RSA
+
+
+@dataclass(frozen=True, slots=True)
+class RelayRoute:
+    """Delivery to a smarthost. `verify` checks its certificate against the system's store, or `ca`."""
+
+    name: str
+    host: str
+    port: int
+    tls: HopTls = HopTls.STARTTLS
+    verify: bool = True
+    ca: Path | None = None
+    username: str | None = None
+    password: Secret | None = None
+    ehlo: str | None = None
+    source: str | None = None
+    ip_family: IpFamily = IpFamily.AUTO
+    dkim: Signing = Signing.RSA
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureRoute:
+    """Nothing leaves the machine: recipients become `captured`."""
+
+    name: str
+
+
+Route = MxRoute | RelayRoute | CaptureRoute
+
+
+@dataclass(frozen=True, slots=True)
+class DkimKey:
+    selector: str
+    key: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """A sending domain declared in the configuration."""
+
+    name: str
+    dkim: tuple[DkimKey, ...] = ()
+    require_dkim: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KeyConfig:
+    """A key declared in the configuration. `senders` are the patterns of `from`; empty: any sender."""
+
+    name: str
+    secret: Secret
+    account: str
+    route: str | None = None  # None: default_route
+    senders: tuple[str, ...] = ()
+    scopes: tuple[str, ...] = ("send", "read")
+    default_from: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds, RFC 5321 4.5.3.2."""
+
+    connect_s: float = 30
+    greeting_s: float = 300
+    command_s: float = 300
+    data_start_s: float = 120
+    data_block_s: float = 180
+    data_end_s: float = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    retry_s: tuple[float, ...] = (
+        60,
+        300,
+        900,
+        1800,
+        HOUR_S,
+        2 * HOUR_S,
+        4 * HOUR_S,
+    )  # the last repeats; each ±20 %
+    expire_after_s: float = 5 * DAY_S
+    concurrency_initial: int = 5  # delivery.concurrency: connections to one destination, at first and at most
+    concurrency: int = 20
+    messages_per_connection: int = 100
+    connections: int = 500  # outgoing, all destinations
+    max_hops: int = 50
+    timeouts: Timeouts = field(default_factory=Timeouts)
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long after the last recipient is final; seconds. Captured mail is kept as failed mail is."""
+
+    content_delivered_s: float = 0
+    content_failed_s: float = 3 * DAY_S
+    messages_s: float = 90 * DAY_S
+    events_s: float = 90 * DAY_S
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    level: str = "info"
+    format: str = "text"  # text | json
+
+
+def _default_routes() -> dict[str, Route]:
+    return {"direct": MxRoute(name="direct")}
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    hostname: str = field(default_factory=socket.getfqdn)
+    data_dir: Path = Path("/var/lib/mail-gateway")
+    database: Path = Path("gateway.db")  # store.url "sqlite:gateway.db", relative to data_dir
+    max_message: int = 35 * MB  # composed size in bytes, both doors
+    tls: Tls | None = None
+    http: Http = field(default_factory=Http)
+    smtp: Smtp = field(default_factory=Smtp)
+    limits: Limits = field(default_factory=Limits)
+    dns: Dns = field(default_factory=Dns)
+    routes: dict[str, Route] = field(default_factory=_default_routes)
+    default_route: str = "direct"
+    domains: dict[str, Domain] = field(default_factory=dict)
+    keys: dict[str, KeyConfig] = field(default_factory=dict)
+    delivery: Delivery = field(default_factory=Delivery)
+    retention: Retention = field(default_factory=Retention)
+    log: Log = field(default_factory=Log)
+    path: Path | None = None  # where it was read from
+
+    @property
+    def database_path(self) -> Path:
+        return self.data_dir / self.database
+
+
+def default_path() -> Path:
+    """Where the configuration is unless `-c` says otherwise."""
+    return Path(os.environ.get("MAIL_GATEWAY_CONFIG", "/etc/mail-gateway/gateway.yaml"))

@@ -1,0 +1,398 @@
+"""One message to one destination: the way, the signature, the connection, the words, the verdicts.
+
+Guarantees: the route is looked up at the attempt, so a changed configuration reaches queued mail; every recipient gets
+a result whatever happens; what is not understood is temporary. It does not choose when (scheduler.py) and does not
+write (store).
+"""
+
+import asyncio
+import ipaddress
+import logging
+import random
+import socket
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, assert_never
+
+from gateway.config import CaptureRoute, Config, HopTls, IpFamily, MxRoute, RelayRoute, Signing
+from gateway.delivery import mx, verdict
+from gateway.delivery.pool import Pool
+from gateway.delivery.session import Failure, Hop, Session
+from gateway.delivery.signer import Signer
+from gateway.delivery.verdict import Word
+from gateway.delivery.wire import Mail, StaleConnection
+from gateway.errors import StoreError
+from gateway.events import EventType, State
+from gateway.message import address, dkim
+from gateway.policy.domains import Domains
+from gateway.resolver import LookupFailed, Missing, Resolver, has_ipv6_route
+from gateway.runtime import Clock, show_id
+from gateway.store.queue import Attempt, Claimed, Due, Leased, Queue, Result
+
+UNREACHABLE_S: Final = 30.0  # so long a destination that nobody answered for is not tried again for other messages
+RELAY_ADDRESSES_S: Final = 30.0  # so long the addresses of a relay are kept
+_REMEMBERED: Final = 10_000  # destinations at most
+
+log = logging.getLogger("gateway.delivery")
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A word and who said it."""
+
+    word: Word
+    host: str = ""
+    address: str = ""
+    tls: str = ""
+    note: str = ""
+
+
+@dataclass(slots=True)
+class Couriers:
+    """Makes carriers, and remembers what they share."""
+
+    config: Config
+    queue: Queue
+    resolver: Resolver
+    pool: Pool
+    signer: Signer
+    domains: Domains
+    clock: Clock
+    rng: random.Random = field(default_factory=random.SystemRandom)
+    unreachable: dict[tuple[str, str], tuple[Word, float]] = field(default_factory=dict)
+    relay_addresses: dict[str, tuple[tuple[str, ...], float]] = field(default_factory=dict)
+    ipv6: bool = field(default_factory=has_ipv6_route)
+
+    def carrier(self, due: Due) -> "Carrier":
+        return Carrier(self, due)
+
+
+class Carrier:
+    """One worker's hold on a destination: keeps its connection from message to message."""
+
+    def __init__(self, shared: Couriers, due: Due) -> None:
+        self._shared = shared
+        self._due = due
+        self._session: Session | None = None
+        self._session_for: tuple[object, str] | None = None  # route and domain it was opened for
+
+    def close(self) -> None:
+        """Give the connection back."""
+        if self._session is not None:
+            self._shared.pool.give_back(self._session)
+            self._session = None
+
+    async def deliver(self, claimed: Claimed) -> Sequence[Attempt]:
+        """Try every recipient of a claimed message; never raises but for cancellation."""
+        shared = self._shared
+        started = shared.clock.now_ms()
+        try:
+            said = await self._try(claimed)
+        except StoreError as error:
+            log.error("%s cannot be read from the store: %s", show_id("eml_", claimed.uuid), error)  # noqa: TRY400 - cause in the text
+            said = _for_all(
+                claimed.recipients, Word("store", 0, "4.3.0", "451 4.3.0 the stored message cannot be read")
+            )
+        except Exception:  # the root of a delivery: whatever it is, it costs this attempt and nothing else
+            log.exception("the delivery of %s failed", show_id("eml_", claimed.uuid))
+            said = _for_all(claimed.recipients, Word("internal", 0, "4.3.0", "451 4.3.0 internal error, logged"))
+        ended = shared.clock.now_ms()
+        return (
+            Attempt(
+                message=claimed.message,
+                uuid=claimed.uuid,
+                destination=self._due.destination,
+                route=self._due.route,
+                started_at=started,
+                ended_at=ended,
+                results=tuple([self._result(r, said[r.id], claimed, ended) for r in claimed.recipients]),
+            ),
+        )
+
+    def _result(self, recipient: Leased, said: Said, claimed: Claimed, now: int) -> Result:
+        tries = recipient.attempts + 1
+        word = said.word
+        if word.stage == "capture":
+            return Result(
+                recipient.id,
+                recipient.fence,
+                State.CAPTURED,
+                EventType.CAPTURED,
+                attempts=tries,
+                to=recipient.address,
+                reply=word.text,
+                stage=word.stage,
+            )
+        decision = verdict.judge(
+            word,
+            tries=tries,
+            expires_at=claimed.expires_at,
+            now=now,
+            retry_s=self._shared.config.delivery.retry_s,
+            rng=self._shared.rng,
+        )
+        return Result(
+            recipient.id,
+            recipient.fence,
+            decision.state,
+            decision.event,
+            attempts=tries,
+            to=recipient.address,
+            next_at=decision.next_at,
+            reply=word.text,
+            bounce_class=decision.bounce_class,
+            scope=decision.scope,
+            stage=word.stage,
+            host=said.host,
+            address=said.address,
+            tls=said.tls,
+            note=said.note,
+            possible_duplicate=recipient.possible_duplicate or word.uncertain,
+        )
+
+    async def _try(self, claimed: Claimed) -> dict[int, Said]:
+        route = self._shared.config.routes.get(self._due.route)
+        match route:
+            case None:
+                text = f"451 4.3.5 the route {self._due.route} is not configured"
+                return _for_all(claimed.recipients, Word("route", 0, "4.3.5", text))
+            case CaptureRoute():
+                return _for_all(claimed.recipients, Word("capture", 0, "", "captured: nothing left this machine"))
+            case MxRoute() | RelayRoute():
+                prefix = await self._signature(claimed) if route.dkim is not Signing.NONE else b""
+                said: dict[int, Said] = {}
+                for domain, recipients in self._by_domain(route, claimed.recipients).items():
+                    said |= await self._send_to(route, domain, recipients, claimed, prefix)
+                return said
+            case _:
+                assert_never(route)
+
+    def _by_domain(self, route: MxRoute | RelayRoute, recipients: Sequence[Leased]) -> dict[str, list[Leased]]:
+        """One group for a relay; by domain where the queue did not cut so (the route was a relay at enqueue)."""
+        if isinstance(route, RelayRoute) or self._due.domain:
+            return {self._due.domain: list(recipients)}
+        groups: dict[str, list[Leased]] = {}
+        for recipient in recipients:
+            groups.setdefault(address.domain_of(recipient.address), []).append(recipient)
+        return groups
+
+    async def _signature(self, claimed: Claimed) -> bytes:
+        """The DKIM-Signature field, or nothing where no key signs for the From domain."""
+        key = self._shared.domains.signing_key(address.domain_of(claimed.header_from))
+        if key is None:
+            return b""
+        first = claimed.content or await self._shared.queue.piece(claimed.message, 0)
+        unsigned = dkim.prepare(
+            first[: claimed.facts.header_size],
+            claimed.facts.body_hash,
+            domain=key.domain,
+            selector=key.selector,
+            now_s=self._shared.clock.now_ms() // 1000,
+            algorithm=key.private.algorithm,
+        )
+        return dkim.finish(unsigned, await self._shared.signer.sign(key.private, unsigned.digest))
+
+    async def _send_to(
+        self,
+        route: MxRoute | RelayRoute,
+        domain: str,
+        recipients: list[Leased],
+        claimed: Claimed,
+        prefix: bytes,
+    ) -> dict[int, Said]:
+        place = (route.name, domain)
+        if (told := self._unreachable(place)) is not None:
+            return _for_all(recipients, told, note="not tried: nobody answered for this destination a moment ago")
+        said: dict[int, Said] = {}
+        left = recipients
+        reached = False
+        if self._session is not None and self._session_for == (route, domain):
+            # The way of the last message: no lookup.
+            reached, left = await self._through(self._session.hop, left, said, claimed, prefix)
+        if left:
+            self.close()
+            hops = await self._hops(route, domain)
+            if isinstance(hops, Word):
+                return said | _for_all(left, hops)
+            for hop in hops:
+                got_through, left = await self._through(hop, left, said, claimed, prefix)
+                reached = reached or got_through
+                if not left:
+                    break
+                self.close()
+        if self._session is not None:
+            self._session_for = (route, domain)
+        if not reached and left:
+            self._remember_unreachable(place, said[left[0].id].word)
+        return said
+
+    async def _through(
+        self, hop: Hop, recipients: list[Leased], said: dict[int, Said], claimed: Claimed, prefix: bytes
+    ) -> tuple[bool, list[Leased]]:
+        """Try one host: (whether it talked to us, recipients for whom another host may be tried)."""
+        mail = self._mail(claimed, recipients, prefix)
+        while True:
+            session = self._session or self._shared.pool.kept(hop) or await self._shared.pool.open(hop)
+            if isinstance(session, Failure):
+                for recipient in recipients:
+                    said[recipient.id] = Said(session.word, hop.name, hop.address)
+                return False, recipients
+            self._session = session
+            try:
+                words = await session.wire.send(mail)
+            except StaleConnection:
+                self.close()
+                continue
+            break
+        for recipient, word in zip(recipients, words, strict=True):
+            said[recipient.id] = Said(word, hop.name, hop.address, session.tls, session.note)
+        if not session.wire.usable or session.wire.transactions >= self._shared.config.delivery.messages_per_connection:
+            self.close()
+        return True, [r for r, word in zip(recipients, words, strict=True) if verdict.another_host(word)]
+
+    def _mail(self, claimed: Claimed, recipients: Sequence[Leased], prefix: bytes) -> Mail:
+        facts = claimed.facts
+        addresses = tuple([recipient.address for recipient in recipients])
+        return Mail(
+            sender=claimed.envelope_sender,
+            recipients=addresses,
+            size=facts.size + len(prefix),
+            eight_bit=facts.eight_bit,
+            utf8=facts.utf8_header or not claimed.envelope_sender.isascii() or not all(map(str.isascii, addresses)),
+            dot_lines=facts.dot_lines,
+            prefix=prefix,
+            content=claimed.content,
+            stream=lambda: self._pieces(claimed),
+        )
+
+    async def _pieces(self, claimed: Claimed) -> AsyncIterator[bytes]:
+        for index in range(claimed.piece_count):
+            yield await self._shared.queue.piece(claimed.message, index)
+
+    # Where to
+
+    async def _hops(self, route: MxRoute | RelayRoute, domain: str) -> list[Hop] | Word:
+        match route:
+            case RelayRoute():
+                return await self._relay_hops(route)
+            case MxRoute():
+                return await self._mx_hops(route, domain)
+
+    async def _relay_hops(self, route: RelayRoute) -> list[Hop] | Word:
+        addresses = await self._relay_addresses(route)
+        if isinstance(addresses, Word):
+            return addresses
+        return [
+            Hop(
+                name=route.host,
+                address=ip,
+                port=route.port,
+                tls=route.tls,
+                # Opportunistic TLS is better than none whoever answers (RFC 7435).
+                verify=route.verify and route.tls is not HopTls.OPPORTUNISTIC,
+                ca=route.ca,
+                ehlo=route.ehlo or self._shared.config.hostname,
+                source=route.source,
+                username=route.username,
+                password=route.password,
+            )
+            for ip in addresses
+        ]
+
+    async def _relay_addresses(self, route: RelayRoute) -> tuple[str, ...] | Word:
+        """A relay's name may be in /etc/hosts; configured nameservers are asked where there are some."""
+        loop = asyncio.get_running_loop()
+        if _is_ip(route.host):
+            return (route.host,)
+        known = self._shared.relay_addresses.get(route.name)
+        if known is not None and known[1] > loop.time():
+            return known[0]
+        if self._shared.config.dns.nameservers:
+            addresses = await self._addresses(route, route.host)
+        else:
+            family = {IpFamily.IPV4: socket.AF_INET, IpFamily.IPV6: socket.AF_INET6}.get(
+                route.ip_family, socket.AF_UNSPEC
+            )
+            try:
+                found = await loop.getaddrinfo(route.host, route.port, family=family, type=socket.SOCK_STREAM)
+                addresses = tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
+            except socket.gaierror as error:
+                addresses = LookupFailed(error.strerror or str(error))
+        if not isinstance(addresses, tuple):
+            # Trap 11: a relay that cannot be found is our trouble, never the recipient's.
+            reason = addresses.reason if isinstance(addresses, LookupFailed) else addresses.value
+            return Word("route", 0, "4.4.3", f"451 4.4.3 the relay {route.host} cannot be found: {reason}")
+        self._shared.relay_addresses[route.name] = (addresses, loop.time() + RELAY_ADDRESSES_S)
+        return addresses
+
+    async def _mx_hops(self, route: MxRoute, domain: str) -> list[Hop] | Word:
+        if domain.startswith("["):  # RFC 5321, 4.1.3: an address literal names its host itself
+            return [self._mx_hop(route, domain, domain[1:-1].removeprefix("IPv6:").removeprefix("ipv6:"))]
+        records = await self._shared.resolver.mx(domain)
+        match records:
+            case LookupFailed(reason):
+                return mx.lookup_failed(domain, reason)
+            case Missing.NAME:
+                return mx.no_such_domain(domain)
+            case Missing.RECORD:
+                hosts: list[str] | Word = [domain]  # RFC 5321, 5.1: the domain's own address
+            case _:
+                hosts = mx.order(records, frozenset({self._shared.config.hostname.lower()}), self._shared.rng)
+        if isinstance(hosts, Word):
+            return hosts
+        hops: list[Hop] = []
+        failed: Word | None = None
+        for host in hosts:
+            addresses = await self._addresses(route, host)
+            if isinstance(addresses, LookupFailed):
+                failed = mx.lookup_failed(host, addresses.reason)
+            elif not isinstance(addresses, Missing):
+                hops += [self._mx_hop(route, host, ip) for ip in addresses]
+        return hops or failed or mx.no_address(domain)
+
+    def _mx_hop(self, route: MxRoute, host: str, ip: str) -> Hop:
+        return Hop(
+            name=host,
+            address=ip,
+            port=route.port,
+            tls=route.tls,
+            verify=False,  # an MX certificate proves nothing without MTA-STS or DANE
+            ca=None,
+            ehlo=route.ehlo or self._shared.config.hostname,
+            source=route.source,
+        )
+
+    async def _addresses(self, route: MxRoute | RelayRoute, host: str) -> tuple[str, ...] | Missing | LookupFailed:
+        family = route.ip_family
+        ipv6 = family is IpFamily.IPV6 or (family is IpFamily.AUTO and self._shared.ipv6)
+        return await self._shared.resolver.addresses(host, ipv4=family is not IpFamily.IPV6, ipv6=ipv6)
+
+    # Destinations that nobody answers for
+
+    def _unreachable(self, place: tuple[str, str]) -> Word | None:
+        told = self._shared.unreachable.get(place)
+        if told is None:
+            return None
+        if told[1] <= self._shared.clock.monotonic():
+            del self._shared.unreachable[place]
+            return None
+        return told[0]
+
+    def _remember_unreachable(self, place: tuple[str, str], word: Word) -> None:
+        remembered = self._shared.unreachable
+        while len(remembered) >= _REMEMBERED:
+            del remembered[next(iter(remembered))]
+        pause_s = min(UNREACHABLE_S, self._shared.config.delivery.retry_s[0])
+        remembered[place] = (word, self._shared.clock.monotonic() + pause_s)
+
+
+def _for_all(recipients: Iterable[Leased], word: Word, *, note: str = "") -> dict[int, Said]:
+    return {recipient.id: Said(word, note=note) for recipient in recipients}
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,229 @@
+"""Opening a connection to a next hop: connect, greeting, EHLO, STARTTLS, AUTH. The only aiosmtplib user.
+
+Guarantees: credentials leave only over TLS or to a loopback address; where TLS is required nothing of a message leaves
+in clear; opportunistic TLS that fails is tried again in clear once, on a new connection, and the session says so. What
+goes wrong is a `Failure`, a value. aiosmtplib's protocol connects and negotiates; `wire.Wire` then takes its transport.
+"""
+
+import asyncio
+import functools
+import ipaddress
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, cast
+
+from aiosmtplib.auth import auth_login_encode, auth_plain_encode
+from aiosmtplib.errors import SMTPException, SMTPResponseException
+from aiosmtplib.esmtp import parse_esmtp_extensions
+from aiosmtplib.protocol import SMTPProtocol
+from aiosmtplib.response import SMTPResponse
+
+from gateway.config import HopTls, Secret, Timeouts
+from gateway.delivery.reply import make_reply
+from gateway.delivery.verdict import Word
+from gateway.delivery.wire import Offer, Wire
+
+_HANDSHAKE_S: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """Where to connect, and how: everything that makes two connections interchangeable."""
+
+    name: str  # host name, for TLS and for people
+    address: str  # IP address
+    port: int
+    tls: HopTls
+    verify: bool
+    ca: Path | None
+    ehlo: str
+    source: str | None
+    username: str | None = None
+    password: Secret | None = None
+
+
+@dataclass(slots=True)
+class Session:
+    """An open connection. `tls` is the protocol version, "" in clear; `note` says what a person should know."""
+
+    hop: Hop
+    wire: Wire
+    tls: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why there is no session; `word` is what it means for every recipient."""
+
+    word: Word
+
+
+class _Failed(Exception):
+    def __init__(self, stage: str, text: str, *, code: int = 0, enhanced: str = "") -> None:
+        super().__init__(text)
+        self.word = Word(stage, code, enhanced, text)
+
+
+class _TlsFailed(_Failed):
+    """STARTTLS was refused or its handshake failed."""
+
+
+async def open_session(hop: Hop, timeouts: Timeouts) -> Session | Failure:
+    """A connection ready for MAIL."""
+    try:
+        return await _open(hop, timeouts, starttls=hop.tls in {HopTls.OPPORTUNISTIC, HopTls.STARTTLS})
+    except _TlsFailed as failed:
+        if hop.tls is not HopTls.OPPORTUNISTIC:
+            return Failure(failed.word)
+        reason = str(failed)
+    except _Failed as failed:
+        return Failure(failed.word)
+    try:
+        # A handshake that failed leaves the connection unusable: RFC 7435 lets us go on in clear, on a new one.
+        session = await _open(hop, timeouts, starttls=False)
+    except _Failed as failed:
+        return Failure(failed.word)
+    session.note = f"TLS failed, sent in clear: {reason}"
+    return session
+
+
+async def _open(hop: Hop, timeouts: Timeouts, *, starttls: bool) -> Session:
+    loop = asyncio.get_running_loop()
+    context = _tls_context(hop.verify, hop.ca) if hop.tls is not HopTls.NONE else None
+    implicit = hop.tls is HopTls.IMPLICIT
+    try:
+        async with asyncio.timeout(timeouts.connect_s):
+            _, protocol = await loop.create_connection(
+                lambda: SMTPProtocol(loop),
+                hop.address,
+                hop.port,
+                ssl=context if implicit else None,
+                server_hostname=hop.name if implicit else None,
+                local_addr=(hop.source, 0) if hop.source else None,
+            )
+    except TimeoutError:
+        raise _Failed("connect", f"no connection to {hop.name} within {timeouts.connect_s:g} s") from None
+    except ssl.SSLError as error:
+        raise _TlsFailed("tls", f"TLS with {hop.name} failed: {_tls_text(error)}") from error
+    except OSError as error:
+        raise _Failed("connect", f"cannot connect to {hop.name}: {error.strerror or error}") from error
+    try:
+        return await _negotiate(protocol, hop, timeouts, context=context if starttls else None)
+    except BaseException:
+        if protocol.transport is not None:
+            cast(asyncio.Transport, protocol.transport).abort()
+        raise
+
+
+async def _negotiate(
+    protocol: SMTPProtocol, hop: Hop, timeouts: Timeouts, *, context: ssl.SSLContext | None
+) -> Session:
+    greeting = await _reply(protocol, "greeting", None, timeouts.greeting_s)
+    if greeting.code != 220:
+        raise _refused("greeting", greeting)
+    extensions, mechanisms = await _ehlo(protocol, hop, timeouts)
+    if context is not None:
+        if "starttls" in extensions:
+            await _starttls(protocol, hop, context)
+            extensions, mechanisms = await _ehlo(protocol, hop, timeouts)
+        elif hop.tls is HopTls.STARTTLS:
+            raise _TlsFailed("starttls", f"{hop.name} does not offer STARTTLS, which this route requires")
+    transport = cast(asyncio.Transport, protocol.transport)
+    encryption = transport.get_extra_info("ssl_object")
+    if hop.username is not None and hop.password is not None:
+        if encryption is None and not ipaddress.ip_address(hop.address).is_loopback:
+            raise _Failed("auth", f"the password is not sent to {hop.name} without TLS")
+        await _authenticate(protocol, hop.username, hop.password.value, mechanisms, timeouts)
+    wire = Wire(transport, _offer(extensions), timeouts)
+    return Session(hop, wire, tls=encryption.version() or "" if encryption is not None else "")
+
+
+async def _ehlo(protocol: SMTPProtocol, hop: Hop, timeouts: Timeouts) -> tuple[dict[str, str], list[str]]:
+    reply = await _reply(protocol, "ehlo", b"EHLO " + hop.ehlo.encode(), timeouts.command_s)
+    if 200 <= reply.code < 300:
+        return parse_esmtp_extensions(reply.message)
+    if reply.code < 500:
+        raise _refused("ehlo", reply)
+    reply = await _reply(protocol, "ehlo", b"HELO " + hop.ehlo.encode(), timeouts.command_s)  # RFC 5321, 3.2
+    if not 200 <= reply.code < 300:
+        raise _refused("ehlo", reply)
+    return {}, []
+
+
+async def _starttls(protocol: SMTPProtocol, hop: Hop, context: ssl.SSLContext) -> None:
+    try:
+        await protocol.start_tls(context, server_hostname=hop.name, timeout=_HANDSHAKE_S)
+    except SMTPResponseException as error:
+        raise _TlsFailed("starttls", f"{error.code} {error.message}", code=error.code) from error
+    except (SMTPException, OSError) as error:
+        raise _TlsFailed("tls", f"TLS with {hop.name} failed: {_tls_text(error)}") from error
+
+
+async def _authenticate(
+    protocol: SMTPProtocol, username: str, password: str, mechanisms: list[str], timeouts: Timeouts
+) -> None:
+    if "plain" in mechanisms:
+        command = b"AUTH PLAIN " + auth_plain_encode(username, password)
+        reply = await _reply(protocol, "auth", command, timeouts.command_s)
+    elif "login" in mechanisms:
+        name, secret = auth_login_encode(username, password)
+        reply = await _reply(protocol, "auth", b"AUTH LOGIN", timeouts.command_s)
+        for answer in (name, secret):
+            if reply.code == 334:
+                reply = await _reply(protocol, "auth", answer, timeouts.command_s)
+    else:
+        raise _Failed(
+            "auth",
+            f"the relay offers neither AUTH PLAIN nor LOGIN ({' '.join(mechanisms) or 'no AUTH at all'})",
+        )
+    if reply.code != 235:
+        raise _refused("auth", reply)
+
+
+async def _reply(protocol: SMTPProtocol, stage: str, command: bytes | None, timeout_s: float) -> SMTPResponse:
+    try:
+        if command is None:
+            return await protocol.read_response(timeout=timeout_s)
+        return await protocol.execute_command(command, timeout=timeout_s)
+    except SMTPResponseException as error:
+        raise _Failed(stage, f"not an SMTP reply: {error.message[:200]}") from error
+    except (SMTPException, OSError) as error:
+        raise _Failed(stage, str(error) or type(error).__name__) from error
+
+
+def _refused(stage: str, response: SMTPResponse) -> _Failed:
+    lines = [f"{response.code} {line}".encode() for line in response.message.split("\n")]
+    reply = make_reply(lines)
+    return _Failed(stage, reply.text, code=reply.code, enhanced=reply.enhanced)
+
+
+def _offer(extensions: dict[str, str]) -> Offer:
+    size = extensions.get("size")
+    limits = dict(part.upper().split("=", 1) for part in extensions.get("limits", "").split() if "=" in part)
+    most = limits.get("RCPTMAX", "")
+    return Offer(
+        pipelining="pipelining" in extensions,
+        eight_bit="8bitmime" in extensions,
+        smtputf8="smtputf8" in extensions,
+        size=int(size) if size and size.isdigit() else 0 if size is not None else None,
+        max_recipients=int(most) if most.isdigit() and int(most) > 0 else None,
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _tls_context(verify: bool, ca: Path | None) -> ssl.SSLContext:
+    """One context for each kind: making one costs 10 ms."""
+    context = ssl.create_default_context(cafile=str(ca) if ca else None)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _tls_text(error: BaseException) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted ({error.verify_message})"
+    return getattr(error, "reason", None) or str(error) or type(error).__name__

@@ -1,0 +1,444 @@
+"""Door 1: the only way mail gets into the queue.
+
+Guarantees: when `submit` or `finish` returns, the message, its recipients and its metadata are in a transaction that
+was fsynced; when it raises, nothing of it will be sent. SMTP mail is stored byte for byte but for the documented header
+fix-up; JSON mail is composed here. Neither knows the protocols: the doors decode, this decides and stores.
+"""
+
+import asyncio
+import hashlib
+import os
+import uuid as uuids
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+
+from gateway.config import CaptureRoute, Config, MxRoute, Route
+from gateway.errors import Reason, Refused
+from gateway.message import address, fixup, mime
+from gateway.message.canonical import BodyHasher
+from gateway.message.header import HeaderError
+from gateway.message.model import PIECE_BYTES, Content, Draft, Facts, Mailbox, SmtpEnvelope, Submission
+from gateway.observe import MailLog
+from gateway.policy import senders
+from gateway.policy.auth import Principal, require_scope
+from gateway.policy.domains import Domains
+from gateway.runtime import Clock, IdSource, show_id, uuid7
+from gateway.store.queue import Accepted, Conflict, IdempotencyKey, NewMessage, NewRecipient, Queue
+
+THREAD_BYTES: Final = 256 * 1024  # more than this is composed in a thread: the loop is never held for it
+_PRIORITY_NORMAL: Final = 1
+_LONG_LINE: Final = "A line is longer than 998 octets (RFC 5322, 2.1.1)."
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What the client is told. `status` is "queued" or "captured"."""
+
+    uuid: bytes
+    status: str
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Mail:
+    """A message ready to be stored, but for what intake itself adds."""
+
+    uuid: bytes
+    door: str
+    envelope_sender: str
+    header_from: str
+    subject: str
+    message_id: str
+    facts: Facts
+    recipients: tuple[str, ...]
+    tags: str
+    metadata: str
+    client: str
+    first_piece: bytes
+    piece_count: int
+    idempotency: IdempotencyKey | None
+
+
+class Intake:
+    """Accepts submissions of authenticated principals."""
+
+    def __init__(
+        self, config: Config, queue: Queue, domains: Domains, *, clock: Clock, ids: IdSource, log: MailLog
+    ) -> None:
+        self._config = config
+        self._queue = queue
+        self._domains = domains
+        self._clock = clock
+        self._ids = ids
+        self._log = log
+
+    async def submit(
+        self,
+        principal: Principal,
+        submission: Submission,
+        *,
+        idempotency: tuple[str, bytes] | None,
+        client: str,
+    ) -> Receipt:
+        """Compose and queue a JSON submission. `idempotency` is (the client's key, SHA-256 of the request).
+
+        Raises Refused, StoreError, StoreFull.
+        """
+        require_scope(principal, "send")
+        route = self._route(principal)
+        sender = submission.sender or _default_sender(principal)
+        envelope_sender = submission.return_path or sender.address
+        senders.check(principal, (sender.address,), param="from")
+        senders.check(principal, (envelope_sender,), param="return_path")
+        self._domains.require(address.domain_of(sender.address))
+        recipients = _unique(m.address for m in (*submission.to, *submission.cc, *submission.bcc))
+        self._check_count(recipients)
+        now_ms = self._clock.now_ms()
+        uuid = uuid7(now_ms)
+        message_id = f"{uuids.UUID(bytes=uuid)}@{address.domain_of(sender.address)}"
+        draft = Draft(
+            sender=sender,
+            to=submission.to,
+            cc=submission.cc,
+            reply_to=submission.reply_to,
+            subject=submission.subject,
+            html=submission.html,
+            text=submission.text,
+            attachments=submission.attachments,
+            headers=submission.headers,
+        )
+        date = datetime.fromtimestamp(now_ms / 1000, tz=UTC)
+        try:
+            if _weight(submission) > THREAD_BYTES:
+                content, facts = await asyncio.to_thread(_compose, draft, message_id, date)
+            else:
+                content, facts = _compose(draft, message_id, date)
+        except HeaderError as error:
+            raise Refused(Reason.MALFORMED_MESSAGE, str(error), param=error.path) from error
+        self._check_size(facts.size)
+        id_ = self._ids.next()
+        pieces = _pieces(content)
+        for index, piece in enumerate(pieces[1:], start=1):
+            await self._queue.put_piece(id_, index, piece)
+        mail = _Mail(
+            uuid=uuid,
+            door="http",
+            envelope_sender=envelope_sender,
+            header_from=sender.address,
+            subject=submission.subject,
+            message_id=message_id,
+            facts=facts,
+            recipients=recipients,
+            tags=msgspec.json.encode(submission.tags).decode() if submission.tags else "[]",
+            metadata=submission.metadata,
+            client=client,
+            first_piece=pieces[0],
+            piece_count=len(pieces),
+            idempotency=IdempotencyKey(principal.account, *idempotency) if idempotency else None,
+        )
+        return await self._enqueue(id_, principal, route, mail, now_ms)
+
+    def receive(self, principal: Principal, envelope: SmtpEnvelope) -> "Receiving":
+        """Begin to take an SMTP message whose sender and recipients were checked. Raises Refused."""
+        return Receiving(self, principal, envelope)
+
+    def check_sender(self, principal: Principal, sender: str) -> None:
+        """At MAIL: may this key use this envelope sender? Raises Refused."""
+        require_scope(principal, "send")
+        self._route(principal)
+        senders.check(principal, (sender,), param="from")
+
+    def _route(self, principal: Principal) -> Route:
+        # The key decides, and nothing else: no argument of a submission is asked here.
+        name = principal.route or self._config.default_route
+        route = self._config.routes.get(name)
+        if route is None:
+            raise Refused(
+                Reason.NO_ROUTE, f"The route of the key {principal.name} is not configured.", retry_after_s=60
+            )
+        return route
+
+    def _check_count(self, recipients: Sequence[str]) -> None:
+        limit = self._config.limits.recipients_per_message
+        if len(recipients) > limit:
+            raise Refused(
+                Reason.TOO_MANY_RECIPIENTS,
+                f"{len(recipients)} recipients; at most {limit} a message.",
+                param="to",
+            )
+
+    def _check_size(self, size: int) -> None:
+        if size > self._config.max_message:
+            raise Refused(
+                Reason.PAYLOAD_TOO_LARGE,
+                f"The message is {size} bytes; at most {self._config.max_message} are taken.",
+            )
+
+    async def _enqueue(self, id_: int, principal: Principal, route: Route, mail: _Mail, now_ms: int) -> Receipt:
+        by_domain = isinstance(route, MxRoute)
+        recipients = tuple(
+            NewRecipient(self._ids.next(), a, address.domain_of(a) if by_domain else "") for a in mail.recipients
+        )
+        outcome = await self._queue.enqueue(
+            NewMessage(
+                id=id_,
+                uuid=mail.uuid,
+                account=principal.account,
+                key=principal.name,
+                route=route.name,
+                door=mail.door,
+                envelope_sender=mail.envelope_sender,
+                header_from=mail.header_from,
+                subject=mail.subject,
+                message_id=mail.message_id,
+                facts=mail.facts,
+                tags=mail.tags,
+                metadata=mail.metadata,
+                client=mail.client,
+                created_at=now_ms,
+                expires_at=now_ms + int(self._config.delivery.expire_after_s * 1000),
+                priority=_PRIORITY_NORMAL,
+                recipients=recipients,
+                pieces=((0, mail.first_piece),),
+                piece_count=mail.piece_count,
+                idempotency=mail.idempotency,
+            )
+        )
+        status = "captured" if isinstance(route, CaptureRoute) else "queued"
+        match outcome:
+            case Conflict():
+                raise Refused(
+                    Reason.IDEMPOTENCY_CONFLICT,
+                    "This idempotency key was used for another message.",
+                    param="Idempotency-Key",
+                )
+            case Accepted(uuid, replayed):
+                if not replayed:
+                    self._log.accepted(
+                        message=show_id("eml_", uuid),
+                        door=mail.door,
+                        key=principal.name,
+                        sender=mail.envelope_sender or "<>",
+                        recipients=len(recipients),
+                        size=mail.facts.size,
+                        client=mail.client,
+                    )
+                return Receipt(uuid, status, replayed)
+
+    async def accept_smtp(
+        self,
+        id_: int,
+        principal: Principal,
+        envelope: SmtpEnvelope,
+        *,
+        first: bytes,
+        body_start: int,
+        seen: "_Seen",
+    ) -> Receipt:
+        """Fix up the header of a received message and queue it; pieces after the first are stored already."""
+        now_ms = self._clock.now_ms()
+        date = fixup.format_date(datetime.fromtimestamp(now_ms / 1000, tz=UTC))
+        uuid = uuid7(now_ms)
+        recipients = _unique(envelope.recipients)
+        raw_header = first[:body_start]
+        received = fixup.received(
+            helo=envelope.helo,
+            peer=envelope.peer,
+            by=self._config.hostname,
+            protocol=envelope.protocol,
+            id=show_id("eml_", uuid),
+            for_=recipients[0] if len(recipients) == 1 else None,
+            date=date,
+        )
+        sender_domain = address.domain_of(envelope.sender) if envelope.sender else self._config.hostname
+        fixed = fixup.fix_header(
+            raw_header,
+            envelope_sender=envelope.sender or f"MAILER-DAEMON@{self._config.hostname}",
+            received=received,
+            message_id=f"{uuids.UUID(bytes=uuid)}@{sender_domain}",
+            date=date,
+        )
+        self._check_fixed(principal, fixed)
+        facts = Facts(
+            size=len(fixed.header) + seen.body_size,
+            header_size=len(fixed.header),
+            body_hash=seen.hasher.digest(),
+            eight_bit=seen.scan.eight_bit,
+            utf8_header=not fixed.header.isascii(),
+            dot_lines=seen.scan.dot_lines or b"\n." in fixed.header,
+        )
+        idempotency = None
+        if fixed.idempotency_key:
+            asked = msgspec.json.encode([envelope.sender, recipients, raw_header.hex(), facts.body_hash.hex()])
+            idempotency = IdempotencyKey(principal.account, fixed.idempotency_key, hashlib.sha256(asked).digest())
+        mail = _Mail(
+            uuid=uuid,
+            door="smtp",
+            envelope_sender=envelope.sender,
+            header_from=fixed.header_from,
+            subject=fixed.subject,
+            message_id=fixed.message_id,
+            facts=facts,
+            recipients=recipients,
+            tags=msgspec.json.encode(fixed.tags).decode() if fixed.tags else "[]",
+            metadata=_metadata(fixed.metadata),
+            client=envelope.peer,
+            first_piece=fixed.header + first[body_start:] if body_start < len(first) else fixed.header,
+            piece_count=seen.pieces,
+            idempotency=idempotency,
+        )
+        return await self._enqueue(id_, principal, self._route(principal), mail, now_ms)
+
+    def _check_fixed(self, principal: Principal, fixed: fixup.Fixed) -> None:
+        if fixed.from_count > 1:
+            raise Refused(Reason.MALFORMED_MESSAGE, "The message has more than one From field (RFC 5322, 3.6).")
+        if fixed.received_count > self._config.delivery.max_hops:
+            raise Refused(Reason.LOOP, f"More than {self._config.delivery.max_hops} Received fields: a mail loop.")
+        if fixed.repeated_controls:
+            raise Refused(Reason.MALFORMED_MESSAGE, f"The header field {fixed.repeated_controls[0]} may be given once.")
+        if fixed.long_line:
+            raise Refused(Reason.MALFORMED_MESSAGE, _LONG_LINE)
+        if fixed.unknown_controls:
+            raise Refused(
+                Reason.NOT_SUPPORTED,
+                f"The header field {fixed.unknown_controls[0]} is not available in this version.",
+            )
+        senders.check(principal, fixed.senders, param="from")
+        if fixed.header_from:
+            self._domains.require(address.domain_of(fixed.header_from))
+
+    def new_id(self) -> int:
+        return self._ids.next()
+
+    async def store_piece(self, id_: int, index: int, data: bytes) -> None:
+        await self._queue.put_piece(id_, index, data)
+
+
+class _Seen:
+    """What streamed by: the hash, the scan and the size of a body, without its bytes."""
+
+    __slots__ = ("body_size", "hasher", "pieces", "scan")
+
+    def __init__(self) -> None:
+        self.hasher = BodyHasher()
+        self.scan = fixup.BodyScan()
+        self.body_size = 0
+        self.pieces = 0
+
+    def update(self, body: bytes) -> None:
+        self.hasher.update(body)
+        self.scan.update(body)
+        self.body_size += len(body)
+
+
+class Receiving:
+    """A message on its way in by SMTP: the first piece is kept (its header is fixed up last), the others are stored
+    as they come. Pieces are canonical CRLF, at most PIECE_BYTES, cut after a line end."""
+
+    __slots__ = ("_body_start", "_envelope", "_first", "_id", "_intake", "_principal", "_seen")
+
+    def __init__(self, intake: Intake, principal: Principal, envelope: SmtpEnvelope) -> None:
+        self._intake = intake
+        self._principal = principal
+        self._envelope = envelope
+        self._id = intake.new_id()
+        self._first: bytes | None = None
+        self._body_start = 0
+        self._seen = _Seen()
+
+    async def add(self, data: bytes) -> None:
+        """The next piece, in order. Raises StoreError, StoreFull, Refused."""
+        if self._first is None:
+            self._keep_first(data)
+            return
+        self._seen.update(data)
+        index = self._seen.pieces
+        self._seen.pieces += 1
+        await self._intake.store_piece(self._id, index, data)
+
+    async def finish(self, last: bytes) -> str:
+        """The last piece (the whole message when it is small); the id it is queued under.
+
+        Raises Refused, StoreError, StoreFull.
+        """
+        if self._first is None:
+            self._keep_first(last)
+        elif last:
+            await self.add(last)
+        if self._seen.scan.long_line:
+            raise Refused(Reason.MALFORMED_MESSAGE, _LONG_LINE)
+        assert self._first is not None
+        receipt = await self._intake.accept_smtp(
+            self._id,
+            self._principal,
+            self._envelope,
+            first=self._first,
+            body_start=self._body_start,
+            seen=self._seen,
+        )
+        return show_id("eml_", receipt.uuid)
+
+    def _keep_first(self, data: bytes) -> None:
+        self._body_start = fixup.split_header(data)
+        if self._body_start > PIECE_BYTES // 2:
+            raise Refused(Reason.MALFORMED_MESSAGE, f"The header is larger than {PIECE_BYTES // 2} bytes.")
+        self._first = data
+        self._seen.pieces = 1
+        self._seen.update(data[self._body_start :])
+
+
+def _default_sender(principal: Principal) -> Mailbox:
+    if principal.default_from is None:
+        raise Refused(Reason.MISSING_PARAMETER, "from is required (this key has no default_from).", param="from")
+    return address.parse_mailbox(principal.default_from)
+
+
+def _unique(addresses: Iterable[str]) -> tuple[str, ...]:
+    """An address twice is one recipient; the order stays."""
+    return tuple(dict.fromkeys(addresses))
+
+
+def _weight(submission: Submission) -> int:
+    parts = len(submission.html or "") + len(submission.text or "")
+    return parts + sum(len(attachment.content) for attachment in submission.attachments)
+
+
+def _compose(draft: Draft, message_id: str, date: datetime) -> tuple[Content, Facts]:
+    content = mime.compose(draft, message_id=message_id, date=date, seed=os.urandom(12))
+    seen = _Seen()
+    for piece in content.body:
+        seen.update(piece)
+    facts = Facts(
+        size=len(content.header) + seen.body_size,
+        header_size=len(content.header),
+        body_hash=seen.hasher.digest(),
+        eight_bit=seen.scan.eight_bit,
+        utf8_header=not content.header.isascii(),
+        dot_lines=seen.scan.dot_lines,
+    )
+    return content, facts
+
+
+def _pieces(content: Content) -> list[bytes]:
+    """Header and body as stored: the first piece takes the beginning of the body where there is room."""
+    if not content.body:
+        return [content.header]
+    if len(content.header) + len(content.body[0]) <= PIECE_BYTES:
+        return [content.header + content.body[0], *content.body[1:]]
+    return [content.header, *content.body]
+
+
+def _metadata(text: str | None) -> str:
+    if text is None:
+        return "{}"
+    try:
+        decoded = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        decoded = None
+    if not isinstance(decoded, dict):
+        raise Refused(Reason.MALFORMED_MESSAGE, "X-Gateway-Metadata must be a JSON object.")
+    return msgspec.json.encode(decoded).decode()

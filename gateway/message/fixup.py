@@ -1,0 +1,310 @@
+"""Byte-exact fix-up of SMTP mail: what is missing is put before, a few fields are taken out, all else stays.
+
+Guarantees: the output is the input without the fields named in `Fixed.removed`, with Received and missing
+fields before it; odd lines, foldings and 8-bit bytes pass untouched; nothing here raises on foreign bytes.
+Linear time, one pass over the header, none over the body but `BodyScan`. It decides nothing: the caller
+refuses by what is reported.
+"""
+
+import re
+from operator import itemgetter
+from typing import Final, NamedTuple
+
+from gateway.message import address_list, encoded_word, header
+from gateway.message.address import AddressError
+
+MAX_SUBJECT: Final = 200  # characters kept for display
+_MAX_SUBJECT_RAW: Final = 2000  # octets of a Subject that are looked at
+MAX_LINE: Final = header.MAX_LINE
+format_date = header.format_date
+
+_FIRST_FIELD: Final = re.compile(rb"(?:>?From [^\r\n]*\r\n)?[!-9;-~]+[ \t]*:")
+_SAFE_WORD: Final = re.compile(r"[A-Za-z0-9.:_\[\]-]{1,255}")
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9.:_\[\]-]")
+_SAFE_PATH: Final = re.compile(r"[!-;=?-~]{1,254}")
+_IP: Final = re.compile(r"[0-9A-Fa-f.:]+")
+_MESSAGE_ID: Final = re.compile(r"<([^<>]+)>")
+_MAX_MESSAGE_ID: Final = 995  # more cannot stand on a line in angle brackets
+
+_CONTROL_PREFIX: Final = b"x-gateway-"
+_COMPLETED: Final = frozenset({b"date", b"from", b"message-id"})  # added where missing or without a value
+# Every field that is looked at, in lower case; the others only pass by. The second group is always taken out.
+_NAMES: Final = (
+    rb"(?:(from|date|message-id|received|subject|sender)"
+    rb"|(bcc|re(?:sent-bcc|turn-path)|content-length|idempotency-key|x-gateway-[^:\s]*))[ \t\v\f]*:"
+)
+_FIELD: Final = re.compile(rb"\n" + _NAMES)
+_ODD_FIELD: Final = re.compile(rb"\n[\v\f]*" + _NAMES)  # some readers strip these; nothing well-meant has them
+_FIELD_END: Final = re.compile(rb"\r\n(?![ \t])")
+_DOT_LINE: Final = re.compile(rb"\n\.")  # a search for a literal: half the time of `in` for two bytes
+_UNREADABLE: Final = {b"from": "unreadable From field", b"sender": "unreadable Sender field"}
+
+
+class Fixed(NamedTuple):
+    """A header fixed up, and what it says.
+
+    `senders` are the addresses of every From and Sender field, for the check of allowed senders; a field that
+    cannot be read for certain stands there as `unreadable From field`, which only the pattern `*` allows.
+    `header_from` is the first From address, "" where From is unreadable. `message_id` is without angle
+    brackets. `metadata` is raw JSON text. `unknown_controls` are X-Gateway-* fields of no meaning here;
+    `repeated_controls` those given twice that may stand once.
+    """
+
+    header: bytes
+    header_from: str
+    senders: tuple[str, ...]
+    subject: str
+    message_id: str
+    from_count: int
+    received_count: int
+    removed: tuple[str, ...]
+    idempotency_key: str | None
+    tags: tuple[str, ...]
+    metadata: str | None
+    unknown_controls: tuple[str, ...]
+    repeated_controls: tuple[str, ...]
+    long_line: bool  # a line of more than 998 octets
+
+
+class _Field(NamedTuple):
+    """A field by its place: `name` in lower case, `start` of the name, `value` after the colon."""
+
+    name: bytes
+    start: int
+    value: int
+
+
+class _Controls(NamedTuple):
+    idempotency_key: str | None = None
+    tags: tuple[str, ...] = ()
+    metadata: str | None = None
+    unknown: tuple[str, ...] = ()
+    repeated: tuple[str, ...] = ()
+
+
+_NO_CONTROLS: Final = _Controls()
+
+
+def split_header(data: bytes) -> int:
+    """Where the body starts: after the first empty line.
+
+    0 where the message has no header: its first line is not a field. (A mailbox's `From ` line before a field
+    counts as a line of the header.) The end of the data where there is no empty line.
+    """
+    if data.startswith(b"\r\n"):
+        return 2
+    if _FIRST_FIELD.match(data) is None:
+        return 0
+    end = data.find(b"\r\n\r\n")
+    return end + 4 if end >= 0 else len(data)
+
+
+def fix_header(raw: bytes, *, envelope_sender: str, received: bytes | None, message_id: str, date: str) -> Fixed:
+    """The header of a message as it will be sent, and what the caller must know of it.
+
+    `raw` is canonical CRLF, up to and including the empty line (or b""). `envelope_sender`, `message_id`
+    (without brackets) and `date` stand in for missing fields; a field without a value counts as missing.
+    Never raises.
+    """
+    present: dict[bytes, _Field] = {}
+    gone: list[_Field] = []
+    senders: list[_Field] = []
+    from_count = received_count = 0
+    pattern = _ODD_FIELD if b"\v" in raw or b"\f" in raw else _FIELD
+    # With a line end put before, the place of a match is that of the field in `raw`.
+    for match in pattern.finditer(b"\n" + raw.lower()):
+        name = match[1]
+        if name == b"received":
+            received_count += 1
+            continue
+        end = match.end() - 1
+        field = _Field(name or match[2], match.start(), end)
+        if name is None:
+            gone.append(field)
+            continue
+        if name == b"from":
+            from_count += 1
+        if name in _COMPLETED and not raw[end : end + 2].strip() and not _value(raw, field):
+            gone.append(field)
+            continue
+        if name == b"from" or name == b"sender":  # noqa: PLR1714  # a set costs more here
+            senders.append(field)
+        present.setdefault(name, field)
+    added = [received] if received else []
+    if b"date" not in present:
+        added.append(b"Date: %b\r\n" % date.encode())
+    if b"from" not in present:
+        added.append(b"From: %b\r\n" % envelope_sender.encode())
+    if b"message-id" not in present:
+        added.append(b"Message-ID: <%b>\r\n" % message_id.encode())
+    addresses = _senders(raw, senders)
+    if b"from" not in present:
+        addresses = (envelope_sender, *addresses)
+    controls = _controls(raw, gone) if gone else _NO_CONTROLS
+    fixed = _assemble(raw, added, gone)
+    return Fixed(
+        header=fixed,
+        header_from=addresses[0] if addresses[0] != _UNREADABLE[b"from"] else "",
+        senders=addresses,
+        subject=_subject(raw, present.get(b"subject")),
+        message_id=_message_id(raw, present.get(b"message-id")) or message_id,
+        from_count=from_count,
+        received_count=received_count,
+        removed=tuple([_name(raw, field) for field in gone]) if gone else (),
+        idempotency_key=controls.idempotency_key,
+        tags=controls.tags,
+        metadata=controls.metadata,
+        unknown_controls=controls.unknown,
+        repeated_controls=controls.repeated,
+        long_line=has_long_line(fixed),
+    )
+
+
+def _end(raw: bytes, field: _Field) -> int:
+    """Where a field ends: after the first line end that no continuation follows."""
+    found = _FIELD_END.search(raw, field.value)
+    return found.end() if found is not None else len(raw)
+
+
+def _value(raw: bytes, field: _Field) -> bytes:
+    """The value unfolded (RFC 5322, 2.2.3)."""
+    return raw[field.value : _end(raw, field)].replace(b"\r\n", b"").strip()
+
+
+def _senders(raw: bytes, fields: list[_Field]) -> tuple[str, ...]:
+    """The addresses of From fields, then of Sender fields."""
+    out: list[str] = []
+    for field in fields if len(fields) == 1 else sorted(fields, key=itemgetter(0)):
+        try:
+            out += address_list.header_addresses(_value(raw, field))
+        except AddressError:
+            out.append(_UNREADABLE[field.name])
+    return tuple(out)
+
+
+def _assemble(raw: bytes, added: list[bytes], gone: list[_Field]) -> bytes:
+    parts = added
+    pos = 0
+    for field in gone:
+        parts.append(raw[pos : field.start])
+        pos = _end(raw, field)
+    parts.append(raw[pos:])
+    if not raw.endswith(b"\r\n\r\n") and raw != b"\r\n":
+        # A message without a body may lack the empty line, one without a header has none.
+        parts.append(b"\r\n" if not raw or raw.endswith(b"\r\n") else b"\r\n\r\n")
+    return b"".join(parts)
+
+
+def _name(raw: bytes, field: _Field) -> str:
+    return raw[field.start : field.value - 1].strip().decode("ascii", "replace")
+
+
+def _text(raw: bytes, field: _Field, limit: int | None = None) -> str:
+    """A value unfolded and decoded for people: one line, no control character, no lone surrogate."""
+    return encoded_word.decode(_value(raw, field)[:limit].decode("utf-8", "replace"))
+
+
+def _subject(raw: bytes, field: _Field | None) -> str:
+    return _text(raw, field, _MAX_SUBJECT_RAW)[:MAX_SUBJECT] if field is not None else ""
+
+
+def _message_id(raw: bytes, field: _Field | None) -> str:
+    if field is None:
+        return ""
+    value = _value(raw, field).decode("utf-8", "replace")
+    found = _MESSAGE_ID.search(value)
+    return encoded_word.clean(found[1] if found else value).strip()[:_MAX_MESSAGE_ID]
+
+
+def _controls(raw: bytes, gone: list[_Field]) -> _Controls:
+    """What the control fields among the removed ones say; of a repeated one the first counts."""
+    single: dict[bytes, str] = {}
+    tags: list[str] = []
+    unknown: list[str] = []
+    repeated: list[str] = []
+    for field in gone:
+        if field.name == b"x-gateway-tag":
+            tags.append(_text(raw, field))
+        elif field.name in (b"idempotency-key", b"x-gateway-metadata"):
+            if field.name in single:
+                repeated.append(_name(raw, field))
+            single.setdefault(field.name, _text(raw, field))
+        elif field.name.startswith(_CONTROL_PREFIX):
+            unknown.append(_name(raw, field))
+    key = single.get(b"idempotency-key")
+    return _Controls(
+        idempotency_key=key[1:-1] if key and len(key) > 1 and key[0] == key[-1] == '"' else key,
+        tags=tuple(filter(None, tags)),
+        metadata=single.get(b"x-gateway-metadata"),
+        unknown=tuple(unknown),
+        repeated=tuple(repeated),
+    )
+
+
+def received(
+    *,
+    helo: str,
+    peer: str,
+    by: str,
+    protocol: str,
+    id: str,  # noqa: A002  # the clause is called so
+    for_: str | None,
+    date: str,
+    peer_name: str = "",
+) -> bytes:
+    """A Received field (RFC 5321, 4.4), folded, with its CRLF.
+
+    `helo` and `peer_name` are foreign text: what is outside letters, digits and `.:_[]-` becomes `?`. `peer`
+    is an IP address or the name of something else. `for_` is left out where it is None or not plain ASCII, so
+    that this field never makes a message need SMTPUTF8.
+    """
+    literal = f"[IPv6:{peer}]" if ":" in peer else f"[{peer}]"
+    client = literal if _IP.fullmatch(peer) else _safe(peer)
+    if peer_name:
+        client = f"{_safe(peer_name)} {client}"
+    recipient = f"\r\n\tfor <{for_}>" if for_ and _SAFE_PATH.fullmatch(for_) else ""
+    return (
+        f"Received: from {_safe(helo)} ({client})\r\n"
+        f"\tby {_safe(by)} with {_safe(protocol)} id {_safe(id)}{recipient};\r\n"
+        f"\t{date}\r\n"
+    ).encode("ascii")
+
+
+def _safe(text: str) -> str:
+    if _SAFE_WORD.fullmatch(text):
+        return text
+    return _UNSAFE.sub("?", text[:255]) or "unknown"
+
+
+def has_long_line(data: bytes) -> bool:
+    """Whether a line has more than 998 octets. It hops to the last line end within the next thousand."""
+    pos, size = 0, len(data)
+    while size - pos > MAX_LINE:
+        end = data.rfind(b"\n", pos, pos + MAX_LINE + 2)
+        if end < 0:
+            return True
+        pos = end + 1
+    return False
+
+
+class BodyScan:
+    """What must be known of a body before it is sent, gathered piece by piece.
+
+    Pieces are canonical CRLF, each cut after an LF. `eight_bit`: a byte above 127. `dot_lines`: a line begins
+    with a dot. `long_line`: a line of more than 998 octets (RFC 5322, 2.1.1).
+    """
+
+    __slots__ = ("dot_lines", "eight_bit", "long_line")
+
+    def __init__(self) -> None:
+        self.eight_bit = False
+        self.dot_lines = False
+        self.long_line = False
+
+    def update(self, piece: bytes) -> None:
+        if not self.eight_bit:
+            self.eight_bit = not piece.isascii()
+        if not self.dot_lines:
+            self.dot_lines = piece.startswith(b".") or _DOT_LINE.search(piece) is not None
+        if not self.long_line:
+            self.long_line = has_long_line(piece)

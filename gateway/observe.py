@@ -1,0 +1,151 @@
+"""The mail log and the daemon's own log.
+
+Guarantees: one function per thing that happens to mail, the message id on every line, one line per event, no foreign
+control character in it, never a body or a secret. Lines are gathered and written together a moment later (0.5 µs a
+line against 10 for `logging`), so a killed process may lose its last lines: the store, not the log, is the record.
+"""
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable
+from typing import Final, TextIO
+
+FLUSH_LINES: Final = 256  # lines gathered before they are written at once
+
+Field = str | int | float | bool | None
+
+
+class MailLog:
+    """Writes mail events as `key=value` text or as JSON lines to a stream.
+
+    `defer` schedules a flush (the loop's `call_later` with a fraction of a second); without it every line is written
+    at once.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO,
+        *,
+        as_json: bool = False,
+        enabled: bool = True,
+        defer: Callable[[Callable[[], None]], object] | None = None,
+    ) -> None:
+        self._stream = stream
+        self._format = _json_line if as_json else _text_line
+        self._enabled = enabled
+        self._defer = defer
+        self._lines: list[str] = []
+        self._scheduled = False
+
+    def accepted(
+        self,
+        *,
+        message: str,
+        door: str,
+        key: str,
+        sender: str,
+        recipients: int,
+        size: int,
+        client: str,
+    ) -> None:
+        self._write(
+            "accepted",
+            {
+                "id": message,
+                "door": door,
+                "key": key,
+                "from": sender,
+                "recipients": recipients,
+                "size": size,
+                "client": client,
+            },
+        )
+
+    def refused(self, *, door: str, key: str, client: str, reason: str, text: str) -> None:
+        """A submission that was not taken has no id: the key and the client say whose it was."""
+        self._write("refused", {"door": door, "key": key, "client": client, "reason": reason, "text": text})
+
+    def attempted(
+        self,
+        event: str,
+        *,
+        message: str,
+        to: str,
+        route: str,
+        host: str,
+        address: str,
+        tls: str,
+        attempt: int,
+        took_ms: int,
+        reply: str,
+        extra: dict[str, Field],
+    ) -> None:
+        """`delivered`, `deferred`, `bounced`, `failed`, `expired`, `captured`: the outcome for one recipient."""
+        fields: dict[str, Field] = {"id": message, "to": to, "route": route}
+        if host:
+            fields |= {"host": host, "ip": address, "tls": tls or "none"}
+        fields |= {"attempt": attempt, "ms": took_ms, "reply": reply, **extra}
+        self._write(event, fields)
+
+    def flush(self) -> None:
+        self._scheduled = False
+        if self._lines:
+            text = "".join(self._lines)
+            self._lines.clear()
+            self._stream.write(text)
+            self._stream.flush()
+
+    def _write(self, event: str, fields: dict[str, Field]) -> None:
+        if not self._enabled:
+            return
+        self._lines.append(self._format(event, fields))
+        if self._defer is None or len(self._lines) >= FLUSH_LINES:
+            self.flush()
+        elif not self._scheduled:
+            self._scheduled = True
+            self._defer(self.flush)
+
+
+def setup_logging(level: str, *, as_json: bool, stream: TextIO | None = None) -> None:
+    """The daemon's own log, in the same form as the mail log. Libraries speak from warnings on."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(_Formatter(as_json=as_json))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("gateway").setLevel(level.upper())
+    logging.getLogger("mail.log").setLevel(logging.ERROR)  # aiosmtpd's own lines carry addresses
+
+
+class _Formatter(logging.Formatter):
+    def __init__(self, *, as_json: bool) -> None:
+        super().__init__()
+        self._line = _json_line if as_json else _text_line
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields: dict[str, Field] = {"logger": record.name, "text": record.getMessage()}
+        if record.exc_info:
+            fields["traceback"] = self.formatException(record.exc_info)
+        return self._line(record.levelname.lower(), fields).rstrip("\n")
+
+
+def _stamp() -> str:
+    now = time.time()
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03d}Z"
+
+
+def _text_line(event: str, fields: dict[str, Field]) -> str:
+    parts = [_stamp(), event]
+    for name, value in fields.items():
+        text = str(value)
+        if text.isascii() and text.isprintable() and " " not in text and '"' not in text and "=" not in text and text:
+            parts.append(f"{name}={text}")
+        else:
+            parts.append(f"{name}={json.dumps(text)}")
+    return " ".join(parts) + "\n"
+
+
+def _json_line(event: str, fields: dict[str, Field]) -> str:
+    return json.dumps({"at": _stamp(), "event": event, **fields}) + "\n"

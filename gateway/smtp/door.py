@@ -1,0 +1,43 @@
+"""What the SMTP listener asks of the gateway behind it.
+
+Contract: the plain methods answer at once, without waiting, and raise Refused or StoreError; their reply
+goes to the client. A principal is opaque to the listener: it only hands it back.
+"""
+
+from typing import Any, Protocol
+
+from gateway.message.model import SmtpEnvelope
+
+
+class Receiving(Protocol):
+    """A message on its way in. Both raise Refused, StoreError, StoreFull; after an error nothing more is
+    called.
+
+    Pieces are canonical (CR LF only, no NUL), at most PIECE_BYTES long and end after a line end; dots are
+    unstuffed.
+    """
+
+    async def add(self, data: bytes) -> None:
+        """The next piece, in order; only for content larger than one piece."""
+
+    async def finish(self, last: bytes) -> str:
+        """The last piece (the only one of most messages; may be empty). The id the message was queued
+        under, for good."""
+
+
+class Door(Protocol):
+    def authenticate(self, login: str, password: str, peer: str) -> Any:
+        """The principal of these credentials. Refused with AUTHENTICATION_REQUIRED."""
+
+    def network_principal(self, key_name: str) -> Any:
+        """The principal of the key that stands for a client's network. Refused with
+        AUTHENTICATION_REQUIRED."""
+
+    def check_sender(self, principal: Any, address: str) -> None:
+        """At MAIL: may it use this envelope sender ("" is the null sender)?"""
+
+    def check_recipient(self, principal: Any, address: str) -> str:
+        """At RCPT: the address to use."""
+
+    def begin(self, principal: Any, envelope: SmtpEnvelope) -> Receiving:
+        """The content comes. May raise as `finish` does."""

@@ -1,0 +1,166 @@
+"""The SMTP submission listeners of the configuration.
+
+Guarantees: no more connections than the limits say, together and for one address; a connection that makes
+no progress is closed; stopping lets open transactions end to a deadline. The certificate is read again when
+its files change. What is said on a connection is the engine's, what becomes of mail the door's.
+"""
+
+import asyncio
+import functools
+import logging
+import ssl
+from collections.abc import Callable
+from typing import Final
+
+from gateway.config import Config, Listen, ListenerTls, SmtpListener
+from gateway.errors import ConfigError, Problem
+from gateway.runtime import Supervisor
+from gateway.smtp import replies
+from gateway.smtp.connection import HANDSHAKE_S, Connection, Context
+from gateway.smtp.door import Door
+from gateway.smtp.rules import rules_of
+from gateway.smtp.tls import ServerTls
+
+TIMEOUT_S: Final = 300.0  # for a command, RFC 5321 4.5.3.2.7
+BACKLOG: Final = 1024
+_CHECKS: Final = 20  # in one timeout: a timeout may be late by a twentieth
+_LAST_WORDS_S: Final = 1.0  # for the last replies to leave, once the deadline of a stop has passed
+
+log = logging.getLogger("gateway.smtp")
+
+
+class SmtpServer:
+    """`timeout_s` closes a connection without a command, or with too little content, for so long."""
+
+    def __init__(self, config: Config, door: Door, *, supervisor: Supervisor, timeout_s: float = TIMEOUT_S) -> None:
+        self._config = config
+        self._door = door
+        self._supervisor = supervisor
+        self._timeout_s = timeout_s
+        self._tls = ServerTls(config.tls, config.data_dir) if config.tls is not None else None
+        self._servers: list[asyncio.Server] = []
+        self._connections: set[Connection] = set()
+        self._by_peer: dict[str, int] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._stopping = False
+        self._empty: asyncio.Future[None] | None = None
+
+    @property
+    def addresses(self) -> tuple[Listen, ...]:
+        """Where it listens, in the order of the configuration."""
+        names = [sock.getsockname() for server in self._servers for sock in server.sockets]
+        return tuple(Listen(name[0], name[1]) for name in names)
+
+    async def start(self) -> None:
+        """Returns when every listener accepts. Raises ConfigError (the certificate), OSError (a busy
+        port)."""
+        loop = asyncio.get_running_loop()
+        try:
+            for index, listener in enumerate(self._config.smtp.listeners):
+                self._servers.append(await self._listen(loop, listener, f"smtp.listeners[{index}]"))
+        except BaseException:
+            await self.stop_accepting()
+            raise
+        self._check(loop)
+
+    async def stop_accepting(self) -> None:
+        """Close the listening sockets; connections stay."""
+        self._stopping = True
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+
+    async def stop(self, deadline_s: float) -> None:
+        """Close idle connections now, the others when their transaction ends, all at the deadline."""
+        await self.stop_accepting()
+        for connection in tuple(self._connections):
+            connection.drain()
+        await self._emptied(deadline_s)
+        for connection in tuple(self._connections):
+            connection.shut()
+        await self._emptied(_LAST_WORDS_S)
+        for connection in tuple(self._connections):
+            connection.abort()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def reload_certificate(self) -> bool:
+        """Read the certificate again if its files changed; True if they did and it is used."""
+        return self._tls is not None and self._tls.refresh()
+
+    def admit(self, connection: Connection) -> bytes | None:
+        """Part of `connection.Registry`."""
+        limits = self._config.limits
+        from_peer = self._by_peer.get(connection.peer, 0)
+        refusal = None
+        if self._stopping:
+            refusal = replies.SHUTTING_DOWN
+        elif len(self._connections) >= limits.connections or from_peer >= limits.connections_per_ip:
+            log.info("too many connections: %s has %d of %d", connection.peer, from_peer, len(self._connections))
+            refusal = replies.TOO_MANY_CONNECTIONS
+        self._connections.add(connection)
+        self._by_peer[connection.peer] = from_peer + 1
+        return refusal
+
+    def leave(self, connection: Connection) -> None:
+        """Part of `connection.Registry`."""
+        if connection not in self._connections:
+            return
+        self._connections.discard(connection)
+        left = self._by_peer[connection.peer] - 1
+        if left:
+            self._by_peer[connection.peer] = left
+        else:
+            del self._by_peer[connection.peer]
+        if not self._connections and self._empty is not None and not self._empty.done():
+            self._empty.set_result(None)
+
+    async def _listen(self, loop: asyncio.AbstractEventLoop, listener: SmtpListener, path: str) -> asyncio.Server:
+        tls = self._context(listener, path)
+        implicit = listener.tls is ListenerTls.IMPLICIT
+        config = self._config
+        context = Context(
+            listener=listener,
+            rules=rules_of(
+                listener,
+                hostname=config.hostname,
+                max_bytes=config.max_message,
+                max_recipients=config.limits.recipients_per_message,
+            ),
+            door=self._door,
+            registry=self,
+            supervisor=self._supervisor,
+            tls=None if implicit else tls,
+            timeout_s=self._timeout_s,
+        )
+        factory: Callable[[], Connection] = functools.partial(Connection, context, loop)
+        return await loop.create_server(
+            factory,
+            listener.listen.host,
+            listener.listen.port,
+            ssl=tls if implicit else None,
+            ssl_handshake_timeout=HANDSHAKE_S if implicit else None,
+            backlog=BACKLOG,
+            reuse_address=True,
+        )
+
+    def _context(self, listener: SmtpListener, path: str) -> ssl.SSLContext | None:
+        if listener.tls is ListenerTls.NONE:
+            return None
+        if self._tls is None:
+            raise ConfigError([Problem(f"{path}.tls", "needs tls.certificate and tls.key")])
+        return self._tls.context(listener.min_tls)
+
+    def _check(self, loop: asyncio.AbstractEventLoop) -> None:
+        """One timer for all connections: cheaper than one for each, and exact enough."""
+        now = loop.time()
+        for connection in tuple(self._connections):
+            connection.check(now)
+        self.reload_certificate()
+        self._timer = loop.call_later(self._timeout_s / _CHECKS, self._check, loop)
+
+    async def _emptied(self, timeout_s: float) -> None:
+        """Wait until no connection is left, or so long."""
+        if self._connections and timeout_s > 0:
+            self._empty = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._empty], timeout=timeout_s)

@@ -1,0 +1,66 @@
+"""What holds for every connection of one SMTP listener, worked out once: limits, modes, ready-made
+answers."""
+
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from gateway.config import Auth, BareNewlines, ListenerTls, SmtpListener
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """`max_bytes` limits the content after dot-unstuffing. The ready answers end with CRLF."""
+
+    max_bytes: int
+    max_recipients: int
+    auth: Auth
+    starttls: bool  # offered, as long as the connection is in clear
+    plaintext_auth: bool  # AUTH is allowed in clear
+    convert: bool  # bare CR and LF are line ends; else they are refused
+    greeting: bytes
+    helo: bytes
+    ehlo_clear: bytes
+    ehlo_tls: bytes
+
+
+def rules_of(listener: SmtpListener, *, hostname: str, max_bytes: int, max_recipients: int) -> Rules:
+    """The rules of a configured listener."""
+    loopback = is_loopback(listener.listen.host)
+    plaintext = loopback if listener.plaintext_auth is None else listener.plaintext_auth
+    bare = listener.bare_newlines
+    if bare is None:
+        bare = BareNewlines.CONVERT if loopback or listener.networks else BareNewlines.REJECT
+    starttls = listener.tls is ListenerTls.STARTTLS
+    # RFC 9422, 4.1: RCPTMAX; RFC 1870, 3: SIZE in octets.
+    always = [f"SIZE {max_bytes}", "8BITMIME", "SMTPUTF8", "PIPELINING", f"LIMITS RCPTMAX={max_recipients}"]
+    mechanisms = [] if listener.auth is Auth.NONE else ["AUTH PLAIN LOGIN"]
+    if mechanisms and listener.plaintext_auth:
+        mechanisms.append("AUTH=PLAIN LOGIN")  # how clients older than RFC 2554 look for it
+    clear = always + (["STARTTLS"] if starttls else []) + (mechanisms if plaintext else [])
+    return Rules(
+        max_bytes=max_bytes,
+        max_recipients=max_recipients,
+        auth=listener.auth,
+        starttls=starttls,
+        plaintext_auth=plaintext,
+        convert=bare is BareNewlines.CONVERT,
+        greeting=f"220 {hostname} ESMTP\r\n".encode("ascii"),
+        helo=f"250 {hostname}\r\n".encode("ascii"),
+        ehlo_clear=_ehlo(hostname, clear),
+        ehlo_tls=_ehlo(hostname, always + mechanisms),
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a listener's host is reachable from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _ehlo(hostname: str, keywords: list[str]) -> bytes:
+    lines = [f"250-{hostname}", *(f"250-{keyword}" for keyword in keywords), "250 ENHANCEDSTATUSCODES"]
+    return "".join(f"{line}\r\n" for line in lines).encode("ascii")

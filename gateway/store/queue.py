@@ -1,0 +1,312 @@
+"""The contract of the durable queue; `sqlite.py` is its first engine.
+
+Guarantees of every engine:
+- a method that changes something returns only after commit and fsync; several callers may share one commit;
+- a recipient stands in at most one of `ready`, `waiting`, `leased`, `held`; a final one in none of them;
+- a state and its event are written in one transaction;
+- a result with a stale fence changes nothing;
+- no cost grows with the backlog but that of `counts`.
+
+Times are Unix milliseconds. Errors: StoreError, StoreFull. The queue knows nothing of SMTP, HTTP or routes' meaning.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.events import BounceClass, EventType, Scope, State
+from gateway.message.model import Facts
+
+
+@dataclass(frozen=True, slots=True)
+class NewRecipient:
+    """One envelope recipient. `domain` is the queue's cut: the recipient's domain, or "" where a relay takes all."""
+
+    id: int
+    address: str
+    domain: str
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyKey:
+    """A client's own name for a request: unique per account for 24 h. `hash` is SHA-256 of what was asked for."""
+
+    account: str
+    text: str
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """A message to accept. `pieces` are those not stored yet: (index, bytes); piece 0 begins with the whole header."""
+
+    id: int
+    uuid: bytes
+    account: str
+    key: str  # name of the key
+    route: str
+    door: str  # "http" | "smtp"
+    envelope_sender: str  # "" is the null sender
+    header_from: str  # the address DKIM's domain is taken from
+    subject: str
+    message_id: str  # the Message-ID field without angle brackets
+    facts: Facts
+    tags: str  # JSON array
+    metadata: str  # JSON object
+    client: str  # peer address, for the accepted event
+    created_at: int
+    expires_at: int
+    priority: int  # 0 high, 1 normal, 2 low
+    recipients: tuple[NewRecipient, ...]
+    pieces: tuple[tuple[int, bytes], ...]
+    piece_count: int
+    idempotency: IdempotencyKey | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The message is stored (or, replayed, was stored before under the same idempotency key)."""
+
+    uuid: bytes
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """The idempotency key was used for another content; nothing was stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A destination with claimable recipients."""
+
+    destination: int
+    route: str
+    domain: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """A recipient in hand. `possible_duplicate`: an earlier process died with it in hand."""
+
+    id: int
+    address: str
+    attempts: int  # tries so far, before this one
+    fence: int
+    possible_duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The recipients of one message that were claimed together. `content` is the whole message where it has one piece
+    of at most INLINE_BYTES; else None, and the pieces are read with `piece`."""
+
+    message: int
+    uuid: bytes
+    account: str
+    key: str
+    envelope_sender: str
+    header_from: str
+    message_id: str
+    facts: Facts
+    created_at: int
+    expires_at: int
+    priority: int
+    piece_count: int
+    content: bytes | None
+    recipients: tuple[Leased, ...]
+
+
+INLINE_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What an attempt (or the sweeper, or an operator) decided for one recipient in hand.
+
+    `state` is QUEUED (give back, no attempt counted), DEFERRED (`next_at` is set) or a final one. `event` is None
+    where nothing is to be told. `reply` is the remote reply verbatim, or our own words where there was none.
+    """
+
+    recipient: int
+    fence: int
+    state: State
+    event: EventType | None
+    attempts: int  # tries including this one
+    to: str  # the address, for the log
+    next_at: int = 0
+    reply: str = ""
+    bounce_class: BounceClass | None = None
+    scope: Scope | None = None
+    stage: str = ""  # connect, greeting, ehlo, starttls, auth, mail, rcpt, data, dot, dns, route, expire
+    host: str = ""  # name of the remote host
+    address: str = ""  # its IP address
+    tls: str = ""  # protocol version, "" in clear
+    note: str = ""  # why: a hint for people ("TLS failed, sent in clear")
+    possible_duplicate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try: its facts and what it decided for each recipient of one message."""
+
+    message: int
+    uuid: bytes  # of the message, for the log
+    destination: int
+    route: str
+    started_at: int
+    ended_at: int
+    results: tuple[Result, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RecipientView:
+    """A recipient as status shows it."""
+
+    id: int
+    address: str
+    state: State
+    attempts: int
+    next_at: int | None  # next attempt, when waiting
+    expires_at: int
+    reply: str
+    host: str
+    bounce_class: str
+    blocked_by: str  # "" when nothing holds it: "backoff", "schedule", "held", "lease"
+    updated_at: int
+    possible_duplicate: bool
+    route: str
+    domain: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessageView:
+    """A message as status shows it."""
+
+    uuid: bytes
+    account: str
+    key: str
+    door: str
+    envelope_sender: str
+    header_from: str
+    subject: str
+    message_id: str
+    size: int
+    tags: str
+    metadata: str
+    created_at: int
+    expires_at: int
+    recipients: tuple[RecipientView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EventView:
+    """A row of the event log; `data` is a JSON object."""
+
+    seq: int
+    recipient: str
+    type: EventType
+    at: int
+    data: str
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which queued recipients an operator means; all given conditions must hold. `older_than` is a creation time."""
+
+    uuid: bytes | None = None
+    account: str | None = None
+    key: str | None = None
+    route: str | None = None
+    domain: str | None = None
+    state: State | None = None
+    older_than: int | None = None
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class QueueRow:
+    """A line of `queue list`."""
+
+    uuid: bytes
+    key: str
+    account: str
+    envelope_sender: str
+    subject: str
+    created_at: int
+    recipient: RecipientView
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """A line of `queue summary`: recipients of one destination by where they stand."""
+
+    route: str
+    domain: str
+    ready: int
+    waiting: int
+    leased: int
+    held: int
+    oldest_at: int | None  # creation of the oldest message among them, None when unknown
+    next_at: int | None
+
+
+class Queue(Protocol):
+    """The verbs. `on_ready` of an engine's constructor is called in the loop when a commit made something claimable."""
+
+    async def put_piece(self, message: int, index: int, data: bytes) -> None:
+        """Store a piece of a message that is still being received; without an `enqueue` a sweep drops it."""
+
+    async def enqueue(self, message: NewMessage) -> Accepted | Conflict:
+        """Accept a message: content, recipients, `accepted` events and idempotency record, all or nothing."""
+
+    async def due(self) -> Sequence[Due]:
+        """Destinations with claimable recipients."""
+
+    async def claim(self, destination: int, limit: int, until: int) -> Sequence[Claimed]:
+        """Take up to `limit` recipients: highest priority, then keys in turn, oldest first; leased until `until`."""
+
+    async def renew(self, recipients: Sequence[tuple[int, int]], until: int) -> None:
+        """Keep (recipient, fence) in hand until then."""
+
+    async def settle(self, attempts: Sequence[Attempt]) -> int:
+        """Write results and their events; returns how many recipients were changed (stale fences are not)."""
+
+    async def piece(self, message: int, index: int) -> bytes:
+        """A stored piece, its hash checked. StoreError where it is missing or altered."""
+
+    async def promote(self, now: int) -> int | None:
+        """Make what is due claimable; returns when the next one will be, or None."""
+
+    async def reclaim(self, now: int) -> int:
+        """Give back what was leased to a dead owner or whose lease ran out, marked `possible_duplicate`."""
+
+    async def expire(self, now: int) -> int:
+        """Fail queued recipients past `expires_at`, whatever else is stuck; returns how many."""
+
+    async def retry(self, which: Filter, now: int) -> int:
+        """Make waiting recipients claimable now (operator)."""
+
+    async def sweep(self, now: int) -> None:
+        """Drop orphaned pieces, content past retention, old messages, events and idempotency records."""
+
+    async def counts(self) -> Sequence[Count]:
+        """Recipients by destination and place."""
+
+    async def find(self, which: Filter) -> Sequence[QueueRow]:
+        """Queued recipients that match, oldest first."""
+
+    async def message(self, uuid: bytes, account: str | None) -> MessageView | None:
+        """A message; None also where it belongs to another account (None: any account)."""
+
+    async def events(self, uuid: bytes) -> Sequence[EventView]:
+        """The events of a message in order."""
+
+    async def content(self, uuid: bytes) -> bytes | None:
+        """What is stored of a message's content, None when it was erased."""
+
+    async def close(self) -> None:
+        """Finish what is queued for writing, then close."""
+
+
+Ready = Callable[[], None]

@@ -1,0 +1,219 @@
+"""Keys, domains, their DKIM keys and the instance's secrets: what the CLI and the API make at run time.
+
+Guarantees: a change returns after commit and fsync; names are unique. Secrets and private keys come and go
+wrapped: this module never sees a plain one. It is not on the path of a message: policy keeps what it needs in
+memory.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from gateway.errors import GatewayError
+from gateway.store.db import Cursor, Row, Statements, Transaction
+from gateway.store.readers import Readers
+from gateway.store.writer import Writer
+
+Result = TypeVar("Result")
+
+
+class Duplicate(GatewayError):
+    """There is one of that name already."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """A key. `digest` is the SHA-256 of its text, `hint` its first characters; `route` None: the default
+    route."""
+
+    name: str
+    digest: bytes
+    hint: str
+    account: str
+    route: str | None
+    senders: tuple[str, ...]
+    scopes: tuple[str, ...]
+    default_from: str | None
+    created_at: int
+    expires_at: int | None = None
+    revoked_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DkimKeyRecord:
+    """A signing key of a domain; at most one of an algorithm is active. The private key is wrapped."""
+
+    selector: str
+    algorithm: str
+    private_wrapped: bytes
+    created_at: int
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DomainRecord:
+    """A sending domain and its keys, oldest first."""
+
+    name: str
+    require_dkim: bool
+    created_at: int
+    keys: tuple[DkimKeyRecord, ...] = ()
+
+
+class Records(Protocol):
+    """Errors: StoreError, StoreFull; Duplicate where said."""
+
+    async def keys(self) -> Sequence[KeyRecord]:
+        """All keys by name, revoked and expired ones too."""
+
+    async def add_key(self, record: KeyRecord) -> None:
+        """Raises Duplicate where the name or the text is in use, by a revoked key too."""
+
+    async def revoke_key(self, name: str, at: int) -> bool:
+        """False where there is no such key, or it was revoked before."""
+
+    async def domains(self) -> Sequence[DomainRecord]:
+        """All domains by name."""
+
+    async def add_domain(self, record: DomainRecord) -> None:
+        """A domain with its keys. Raises Duplicate."""
+
+    async def add_dkim_key(self, domain: str, record: DkimKeyRecord) -> bool:
+        """An active key retires the others of its algorithm. False where there is no such domain; raises
+        Duplicate where the selector is in use."""
+
+    async def remove_domain(self, name: str) -> bool:
+        """A domain with its keys. False where there is none."""
+
+    async def secret(self, name: str) -> bytes | None:
+        """A wrapped secret."""
+
+    async def put_secret(self, name: str, wrapped: bytes) -> None:
+        """Store a wrapped secret, in place of an older one."""
+
+
+class StoredRecords:
+    """`Records` over a writer and readers."""
+
+    def __init__(self, writer: Writer, readers: Readers, sql: Statements) -> None:
+        self._writer = writer
+        self._readers = readers
+        self._sql = sql
+
+    async def keys(self) -> Sequence[KeyRecord]:
+        rows = await self._rows("keys_all")
+        return [_key(row) for row in rows]
+
+    async def add_key(self, record: KeyRecord) -> None:
+        values = (
+            record.name,
+            record.digest,
+            record.hint,
+            record.account,
+            record.route,
+            _text(record.senders),
+            _text(record.scopes),
+            record.default_from,
+            record.created_at,
+            record.expires_at,
+            record.revoked_at,
+        )
+
+        def add(tx: Transaction) -> None:
+            if tx.one(self._sql["key_add"], values) is None:
+                raise Duplicate(f"There is a key named {record.name}, or one with the same text.")
+
+        await self._change(add)
+
+    async def revoke_key(self, name: str, at: int) -> bool:
+        return await self._change(lambda tx: tx.one(self._sql["key_revoke"], (name, at)) is not None)
+
+    async def domains(self) -> Sequence[DomainRecord]:
+        domains, keys = await self._readers.read(self._domain_rows)
+        by_domain: dict[str, list[DkimKeyRecord]] = {}
+        for domain, selector, algorithm, wrapped, created_at, active in keys:
+            record = DkimKeyRecord(selector, algorithm, wrapped, created_at, bool(active))
+            by_domain.setdefault(domain, []).append(record)
+        return [
+            DomainRecord(name, bool(require_dkim), created_at, tuple(by_domain.get(name, ())))
+            for name, require_dkim, created_at in domains
+        ]
+
+    async def add_domain(self, record: DomainRecord) -> None:
+        def add(tx: Transaction) -> None:
+            values = (record.name, record.require_dkim, record.created_at)
+            if tx.one(self._sql["domain_add"], values) is None:
+                raise Duplicate(f"There is a domain {record.name} already.")
+            for key in record.keys:
+                self._add_dkim_key(tx, record.name, key)
+
+        await self._change(add)
+
+    async def add_dkim_key(self, domain: str, record: DkimKeyRecord) -> bool:
+        def add(tx: Transaction) -> bool:
+            if tx.one(self._sql["domain_known"], (domain,)) is None:
+                return False
+            self._add_dkim_key(tx, domain, record)
+            return True
+
+        return await self._change(add)
+
+    async def remove_domain(self, name: str) -> bool:
+        def remove(tx: Transaction) -> bool:
+            tx.cursor.execute(self._sql["dkim_keys_remove"], (name,))
+            return tx.one(self._sql["domain_remove"], (name,)) is not None
+
+        return await self._change(remove)
+
+    async def secret(self, name: str) -> bytes | None:
+        rows = await self._rows("secret_get", (name,))
+        return rows[0][0] if rows else None
+
+    async def put_secret(self, name: str, wrapped: bytes) -> None:
+        await self._change(lambda tx: tx.one(self._sql["secret_put"], (name, wrapped)))
+
+    def _add_dkim_key(self, tx: Transaction, domain: str, key: DkimKeyRecord) -> None:
+        if key.active:
+            tx.cursor.execute(self._sql["dkim_key_retire"], (domain, key.algorithm))
+        values = (domain, key.selector, key.algorithm, key.private_wrapped, key.created_at, key.active)
+        if tx.one(self._sql["dkim_key_add"], values) is None:
+            raise Duplicate(f"The domain {domain} has a key with the selector {key.selector} already.")
+
+    def _domain_rows(self, cursor: Cursor) -> tuple[list[Row], list[Row]]:
+        domains = cursor.execute(self._sql["domains_all"]).fetchall()
+        return domains, cursor.execute(self._sql["dkim_keys_all"]).fetchall()
+
+    async def _rows(self, name: str, values: tuple[Any, ...] = ()) -> list[Row]:
+        return await self._readers.read(lambda cursor: cursor.execute(self._sql[name], values).fetchall())
+
+    async def _change(self, change: Callable[[Transaction], Result]) -> Result:
+        def verb(tx: Transaction, calls: Sequence[None]) -> list[Result]:
+            return [change(tx) for _ in calls]
+
+        return await self._writer.submit(verb, None)
+
+
+def _key(row: Row) -> KeyRecord:
+    return KeyRecord(
+        name=row[0],
+        digest=row[1],
+        hint=row[2],
+        account=row[3],
+        route=row[4],
+        senders=_tuple(row[5]),
+        scopes=_tuple(row[6]),
+        default_from=row[7],
+        created_at=row[8],
+        expires_at=row[9],
+        revoked_at=row[10],
+    )
+
+
+def _text(values: tuple[str, ...]) -> str:
+    return msgspec.json.encode(values).decode()
+
+
+def _tuple(text: str) -> tuple[str, ...]:
+    return msgspec.json.decode(text, type=tuple[str, ...])

@@ -1,0 +1,370 @@
+-- Statements of the SQLite engine; ?N is the Nth value. A single connection writes, so nothing is locked by row.
+
+-- name: instance_get
+SELECT value FROM instance WHERE name = ?1
+
+-- name: instance_raise
+INSERT INTO instance (name, value) VALUES (?1, ?2)
+ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)
+
+-- name: instance_put
+INSERT INTO instance (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value
+
+-- name: epoch_next
+INSERT INTO instance (name, value) VALUES ('epoch', 1)
+ON CONFLICT (name) DO UPDATE SET value = value + 1 RETURNING value
+
+-- name: event_last
+SELECT max(seq) FROM event
+
+-- name: message_last
+SELECT max(id) FROM message
+
+
+-- Names
+
+-- name: destination_find
+SELECT id FROM destination WHERE route = ?1 AND domain = ?2
+
+-- name: destination_add
+INSERT INTO destination (route, domain) VALUES (?1, ?2) RETURNING id
+
+-- name: destination_name
+SELECT route, domain FROM destination WHERE id = ?1
+
+-- name: key_find
+SELECT id FROM key_ref WHERE name = ?1
+
+-- name: key_ref_add
+INSERT INTO key_ref (name) VALUES (?1) RETURNING id
+
+-- name: key_name
+SELECT name FROM key_ref WHERE id = ?1
+
+
+-- Accepting
+
+-- name: idempotency_find
+SELECT hash, uuid FROM idempotency WHERE account = ?1 AND text = ?2 AND at > ?3
+
+-- name: idempotency_put
+INSERT INTO idempotency (account, text, hash, uuid, at) VALUES (?1, ?2, ?3, ?4, ?5)
+ON CONFLICT (account, text) DO UPDATE SET hash = excluded.hash, uuid = excluded.uuid, at = excluded.at
+
+-- name: message_add
+INSERT INTO message (id, uuid, account, key, door, envelope_sender, header_from, subject, message_id, size,
+    header_size, body_hash, flags, tags, metadata, created_at, expires_at, priority, recipients, pieces)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)
+
+-- name: content_put
+INSERT INTO content (message, hash, bytes) VALUES (?1, ?2, ?3)
+ON CONFLICT (message) DO UPDATE SET hash = excluded.hash, bytes = excluded.bytes
+
+-- name: piece_put
+INSERT INTO piece (message, piece, hash, bytes) VALUES (?1, ?2, ?3, ?4)
+ON CONFLICT (message, piece) DO UPDATE SET hash = excluded.hash, bytes = excluded.bytes
+
+-- name: pieces_stored
+SELECT (SELECT count(*) FROM content WHERE message = ?1) + (SELECT count(*) FROM piece WHERE message = ?1)
+
+-- name: staging_put
+INSERT INTO staging (message, at) VALUES (?1, ?2) ON CONFLICT (message) DO UPDATE SET at = excluded.at
+
+-- name: staging_delete
+DELETE FROM staging WHERE message = ?1
+
+-- name: recipient_add
+INSERT INTO recipient (message, id, address, destination, updated_at) VALUES (?1, ?2, ?3, ?4, ?5)
+
+-- name: ready_add
+INSERT INTO ready (destination, priority, key, recipient, message) VALUES (?1, ?2, ?3, ?4, ?5)
+
+-- name: event_add
+INSERT INTO event (seq, message, recipient, type, at, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+
+-- name: expiry_add
+INSERT INTO expiry (at, message) VALUES (?1, ?2)
+
+-- name: pending_add
+INSERT INTO pending (message, open, undelivered) VALUES (?1, ?2, 0)
+
+
+-- Claiming
+
+-- name: due_destinations
+WITH RECURSIVE due (id) AS (
+    SELECT min(destination) FROM ready
+    UNION ALL
+    SELECT (SELECT min(destination) FROM ready WHERE destination > due.id) FROM due WHERE due.id IS NOT NULL
+)
+SELECT id FROM due WHERE id IS NOT NULL
+
+-- name: ready_keys
+-- The keys above ?3 that have something ready in one lane, at most ?4 of them.
+WITH RECURSIVE present (key) AS (
+    SELECT min(key) FROM ready WHERE destination = ?1 AND priority = ?2 AND key > ?3
+    UNION ALL
+    SELECT (SELECT min(key) FROM ready WHERE destination = ?1 AND priority = ?2 AND key > present.key)
+    FROM present WHERE present.key IS NOT NULL
+    LIMIT ?4
+)
+SELECT key FROM present WHERE key IS NOT NULL
+
+-- name: ready_take
+SELECT recipient, message FROM ready
+WHERE destination = ?1 AND priority = ?2 AND key = ?3 AND recipient > ?4
+ORDER BY recipient LIMIT ?5
+
+-- name: ready_delete
+DELETE FROM ready WHERE destination = ?1 AND priority = ?2 AND key = ?3 AND recipient BETWEEN ?4 AND ?5
+
+-- name: claim_recipient
+SELECT id, address, attempts, uncertain FROM recipient WHERE message = ?1 AND id = ?2
+
+-- name: claim_message
+SELECT m.id, m.uuid, m.account, m.key, m.envelope_sender, m.header_from, m.message_id, m.size, m.header_size,
+    m.body_hash, m.flags, m.created_at, m.expires_at, m.priority, m.recipients, m.pieces, c.hash, c.bytes
+FROM message m LEFT JOIN content c ON c.message = m.id AND m.pieces = 1 AND m.size <= ?2
+WHERE m.id = ?1
+
+-- name: leased_add
+INSERT INTO leased (recipient, fence, until, owner, destination, priority, key, message, uncertain, recipients,
+    pieces, expires_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+
+-- name: leased_renew
+UPDATE leased SET until = ?3 WHERE recipient = ?1 AND fence = ?2
+
+
+-- Settling
+
+-- name: leased_find
+SELECT recipient, fence, destination, priority, key, message, uncertain, recipients, pieces, expires_at
+FROM leased WHERE recipient = ?1 AND fence = ?2
+
+-- name: leased_delete
+DELETE FROM leased WHERE recipient = ?1
+
+-- name: recipient_settle
+UPDATE recipient SET state = ?3, attempts = ?4, next_at = ?5, updated_at = ?6, uncertain = ?7, reply = ?8, host = ?9,
+    bounce_class = ?10, scope = ?11, stage = ?12
+WHERE message = ?1 AND id = ?2
+
+-- name: recipient_uncertain
+UPDATE recipient SET uncertain = 1 WHERE message = ?1 AND id = ?2
+
+-- name: waiting_add
+INSERT INTO waiting (at, recipient, destination, priority, key, message, why) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'backoff')
+
+-- name: attempt_add
+INSERT INTO attempt (message, id, destination, route, started_at, ended_at, host, address, tls, recipients)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+
+
+-- Ending
+
+-- name: pending_end
+UPDATE pending SET open = open - ?2, undelivered = undelivered + ?3 WHERE message = ?1 RETURNING open, undelivered
+
+-- name: pending_delete
+DELETE FROM pending WHERE message = ?1
+
+-- name: expiry_delete
+DELETE FROM expiry WHERE at = ?1 AND message = ?2
+
+-- name: content_delete
+DELETE FROM content WHERE message = ?1
+
+-- name: pieces_delete
+DELETE FROM piece WHERE message = ?1
+
+-- name: erase_add
+INSERT INTO erase (at, message) VALUES (?1, ?2)
+
+
+-- Promoting, retrying, reclaiming
+
+-- name: waiting_first
+SELECT at FROM waiting ORDER BY at, recipient LIMIT 1
+
+-- name: waiting_boundary
+SELECT at, recipient FROM waiting WHERE at <= ?1 ORDER BY at, recipient LIMIT 1 OFFSET ?2
+
+-- name: waiting_destinations
+-- The plus keeps the index by destination out: it would be read whole to find what is distinct.
+SELECT DISTINCT +destination FROM waiting WHERE (at, recipient) <= (?1, ?2)
+
+-- name: waiting_promote
+INSERT INTO ready (destination, priority, key, recipient, message)
+SELECT destination, priority, key, recipient, message FROM waiting WHERE (at, recipient) <= (?1, ?2)
+
+-- name: waiting_drop
+DELETE FROM waiting WHERE (at, recipient) <= (?1, ?2)
+
+-- name: waiting_delete
+DELETE FROM waiting WHERE at = ?1 AND recipient = ?2 RETURNING destination, priority, key, recipient, message
+
+-- name: leased_lost
+-- Reads the whole table: it holds only what is in hand.
+SELECT recipient, destination, priority, key, message FROM leased WHERE owner <> ?1 OR until <= ?2 LIMIT ?3
+
+
+-- Expiring
+
+-- name: expiry_due
+SELECT at, message FROM expiry WHERE (at, message) > (?1, ?2) AND at <= ?3 ORDER BY at, message LIMIT ?4
+
+-- name: expiry_message
+SELECT priority, key, recipients, pieces FROM message WHERE id = ?1
+
+-- name: recipients_open
+SELECT r.id, r.destination, r.attempts, r.next_at, r.reply, r.host, r.uncertain
+FROM recipient r
+WHERE r.message = ?1 AND r.state IN ('queued', 'deferred', 'held', 'scheduled')
+    AND NOT EXISTS (SELECT 1 FROM leased l WHERE l.recipient = r.id)
+
+-- name: ready_remove
+DELETE FROM ready WHERE destination = ?1 AND priority = ?2 AND key = ?3 AND recipient = ?4
+
+-- name: held_remove
+DELETE FROM held WHERE destination = ?1 AND recipient = ?2
+
+-- name: recipient_expire
+UPDATE recipient SET state = 'failed', bounce_class = 'MessageExpired', stage = 'expire', next_at = 0, updated_at = ?3
+WHERE message = ?1 AND id = ?2
+
+
+-- Sweeping
+
+-- name: staging_old
+-- Reads the whole table: it holds only what is being received, and orphans.
+SELECT s.message, m.id FROM staging s LEFT JOIN message m ON m.id = s.message WHERE s.at < ?1 LIMIT ?2
+
+-- name: erase_due
+SELECT at, message FROM erase WHERE at <= ?1 ORDER BY at, message LIMIT ?2
+
+-- name: erase_delete
+DELETE FROM erase WHERE at = ?1 AND message = ?2
+
+-- name: messages_old
+-- The ids above ?1 and below ?2, at most ?4, and whether a recipient of theirs is open or changed at ?3 or later.
+SELECT m.id, EXISTS (
+    SELECT 1 FROM recipient r WHERE r.message = m.id
+        AND (r.updated_at >= ?3 OR r.state IN ('queued', 'deferred', 'held', 'scheduled')))
+FROM message m
+WHERE m.id > ?1 AND m.id < ?2
+ORDER BY m.id LIMIT ?4
+
+-- name: message_delete
+DELETE FROM message WHERE id = ?1
+
+-- name: recipients_delete
+DELETE FROM recipient WHERE message = ?1
+
+-- name: attempts_delete
+DELETE FROM attempt WHERE message = ?1
+
+-- name: message_events_delete
+DELETE FROM event WHERE message = ?1
+
+-- name: events_old
+SELECT max(seq), count(*) FROM (SELECT seq, at FROM event ORDER BY seq LIMIT ?2) WHERE at < ?1
+
+-- name: events_delete
+DELETE FROM event WHERE seq <= ?1
+
+-- name: idempotency_old
+SELECT account, text FROM idempotency WHERE at <= ?1 LIMIT ?2
+
+-- name: idempotency_delete
+DELETE FROM idempotency WHERE account = ?1 AND text = ?2
+
+-- name: freelist
+PRAGMA freelist_count
+
+-- name: vacuum_step
+PRAGMA incremental_vacuum(256)
+
+
+-- Reading
+
+-- name: count_ready
+SELECT destination, count(*), min(recipient) FROM ready GROUP BY destination
+
+-- name: count_waiting
+SELECT destination, count(*), min(recipient), min(at) FROM waiting GROUP BY destination
+
+-- name: count_leased
+SELECT destination, count(*), min(recipient) FROM leased GROUP BY destination
+
+-- name: count_held
+SELECT destination, count(*), min(recipient) FROM held GROUP BY destination
+
+-- name: message_view
+SELECT m.id, m.uuid, m.account, k.name, m.door, m.envelope_sender, m.header_from, m.subject, m.message_id, m.size,
+    m.tags, m.metadata, m.created_at, m.expires_at
+FROM message m CROSS JOIN key_ref k ON k.id = m.key
+WHERE m.uuid = ?1 AND (?2 IS NULL OR m.account = ?2)
+
+-- name: message_recipients
+SELECT r.id, r.address, r.state, r.attempts, w.at, m.expires_at, r.reply, r.host, r.bounce_class,
+    CASE WHEN l.recipient IS NOT NULL THEN 'lease' WHEN h.recipient IS NOT NULL THEN 'held'
+        ELSE coalesce(w.why, '') END,
+    r.updated_at, r.uncertain, d.route, d.domain
+FROM message m
+CROSS JOIN recipient r ON r.message = m.id
+CROSS JOIN destination d ON d.id = r.destination
+LEFT JOIN waiting w ON w.at = r.next_at AND w.recipient = r.id
+LEFT JOIN leased l ON l.recipient = r.id
+LEFT JOIN held h ON h.destination = r.destination AND h.recipient = r.id
+WHERE m.id = ?1
+ORDER BY r.id
+
+-- name: message_position
+SELECT expires_at, id FROM message WHERE uuid = ?1
+
+-- name: find_boundary
+SELECT at, message FROM expiry WHERE (at, message) > (?1, ?2) ORDER BY at, message LIMIT 1 OFFSET ?3
+
+-- name: find_slice
+-- Open recipients of the messages that expire after (?1, ?2) and not after (?3, ?4); NULL filters nothing.
+SELECT m.uuid, k.name, m.account, m.envelope_sender, m.subject, m.created_at,
+    r.id, r.address, r.state, r.attempts, w.at, m.expires_at, r.reply, r.host, r.bounce_class,
+    CASE WHEN l.recipient IS NOT NULL THEN 'lease' WHEN h.recipient IS NOT NULL THEN 'held'
+        ELSE coalesce(w.why, '') END,
+    r.updated_at, r.uncertain, d.route, d.domain
+FROM expiry e
+CROSS JOIN message m ON m.id = e.message
+CROSS JOIN key_ref k ON k.id = m.key
+CROSS JOIN recipient r ON r.message = m.id
+CROSS JOIN destination d ON d.id = r.destination
+LEFT JOIN waiting w ON w.at = r.next_at AND w.recipient = r.id
+LEFT JOIN leased l ON l.recipient = r.id
+LEFT JOIN held h ON h.destination = r.destination AND h.recipient = r.id
+WHERE (e.at, e.message) > (?1, ?2) AND (e.at, e.message) <= (?3, ?4)
+    AND (?5 IS NULL OR m.account = ?5)
+    AND (?6 IS NULL OR k.name = ?6)
+    AND (?7 IS NULL OR m.created_at < ?7)
+    AND (?8 IS NULL OR d.route = ?8)
+    AND (?9 IS NULL OR d.domain = ?9)
+    AND (?10 IS NULL OR r.state = ?10)
+    AND (?11 = 0 OR w.recipient IS NOT NULL)
+    AND r.state IN ('queued', 'deferred', 'held', 'scheduled')
+ORDER BY e.at, e.message, r.id LIMIT ?12
+
+-- name: events_view
+SELECT e.seq, r.address, e.type, e.at, e.data
+FROM message m
+CROSS JOIN event e ON e.message = m.id
+CROSS JOIN recipient r ON r.message = m.id AND r.id = e.recipient
+WHERE m.uuid = ?1
+ORDER BY e.seq
+
+-- name: piece_count
+SELECT id, pieces FROM message WHERE uuid = ?1
+
+-- name: content_get
+SELECT hash, bytes FROM content WHERE message = ?1
+
+-- name: piece_get
+SELECT hash, bytes FROM piece WHERE message = ?1 AND piece = ?2

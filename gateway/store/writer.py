@@ -1,0 +1,254 @@
+"""The one thread that writes: it commits everything that waits in one transaction, and does every checkpoint.
+
+Guarantees: a job's future is resolved only after commit and fsync, all futures of a group by one wake-up of
+the loop; a job that fails takes nobody with it; a caller that stops waiting does not stop its write; after a
+failed fsync nothing is written any more. It does not order concurrent jobs: a caller that needs an order
+awaits.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any, Final, TypeVar
+
+from gateway.errors import StoreError
+from gateway.store import connection
+from gateway.store.connection import Database, Trouble
+from gateway.store.db import Transaction
+from gateway.store.queue import Due
+
+GROUP_JOBS: Final = 256
+GROUP_BYTES: Final = 4 * 1024 * 1024  # 1 MB of content is about 2 ms of a commit
+ALONE: Final = 2  # a group of so few does not wait for company
+GATHER_S: Final = 0.001  # waited for company, only where the last group had some
+IDLE_S: Final = 0.2
+CHECKPOINT_PAGES: Final = 16 * 1024 * 1024 // connection.PAGE_BYTES
+TRUNCATE_PAGES: Final = 4 * CHECKPOINT_PAGES
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+Verb = Callable[[Transaction, Sequence[Argument]], Sequence[Result]]
+Committed = Callable[[dict[int, Due | None]], None]
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    """A call of a verb: jobs of one verb in one group are done by one call of it."""
+
+    verb: Verb[Any, Any]
+    argument: Any
+    size: int
+    future: "asyncio.Future[Any]"
+
+
+_Outcome = tuple["asyncio.Future[Any]", Any, BaseException | None]
+_Written = tuple[list[_Outcome], dict[int, Due | None]]
+
+
+class Writer:
+    """Owns the writing connection and its thread.
+
+    `on_commit` is called in the loop, before the futures are resolved, with what became due; `on_rollback` in
+    the thread, to forget what a transaction that failed had put into caches; `on_failed` in the loop, once.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        on_commit: Committed,
+        on_rollback: Callable[[], None],
+        on_failed: Callable[[str], None],
+    ) -> None:
+        self._database = database
+        self._loop = loop
+        self._on_commit = on_commit
+        self._on_rollback = on_rollback
+        self._on_failed = on_failed
+        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
+        self.closing = False
+        self._failure: str | None = None  # written in the thread, read in the loop
+        self._unsaved = True  # something may stand in the log only
+        self._checkpointed = 0  # length of the log, in pages, at the last checkpoint
+        self._last_jobs = 0
+        self._stopped = loop.create_future()
+        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def submit(self, verb: Verb[Argument, Result], argument: Argument, size: int = 0) -> "asyncio.Future[Result]":
+        """Queue a call of a verb; `size` in bytes bounds the transaction. The future fails with StoreError or
+        StoreFull, or with what the verb raised."""
+        future: asyncio.Future[Result] = self._loop.create_future()
+        if self.closing or self._failure is not None:
+            future.set_exception(StoreError(self._failure or "The store is closed."))
+        else:
+            self._queue.put(_Job(verb, argument, size, future))
+        return future
+
+    @property
+    def failure(self) -> str | None:
+        """Why nothing can be stored any more, None while all is well."""
+        return self._failure
+
+    async def close(self) -> None:
+        """Finish what is queued, then close the connection."""
+        if not self.closing:
+            self.closing = True
+            self._queue.put(None)
+        await asyncio.shield(self._stopped)
+
+    def _resolve(self, outcomes: list[_Outcome], due: dict[int, Due | None]) -> None:
+        if due:
+            self._on_commit(due)
+        for future, result, error in outcomes:
+            if future.done():  # its caller was cancelled; the write stands
+                continue
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+
+    # From here on: in the thread.
+
+    def _run(self) -> None:
+        try:
+            self._serve()
+        except Exception as error:  # noqa: BLE001 - a thread that dies in silence leaves its callers waiting
+            self._lose(error)
+        self._finish()
+
+    def _serve(self) -> None:
+        more = True
+        while more and (first := self._next()) is not None:
+            group, more = self._gather(first)
+            self._last_jobs = len(group)
+            self._unsaved = True
+            self._call(self._resolve, *self._write(group))
+            self._bound_log()
+
+    def _next(self) -> _Job | None:
+        """The next job, None to stop. A quiet moment is used for a checkpoint."""
+        if self._unsaved:
+            try:
+                return self._queue.get(timeout=IDLE_S)
+            except Empty:
+                self._checkpoint(truncate=self._database.wal_pages >= TRUNCATE_PAGES)
+                self._unsaved = False
+        return self._queue.get()
+
+    def _gather(self, first: _Job) -> tuple[list[_Job], bool]:
+        """What waits, within bounds; False where the store is to be closed after it."""
+        group = [first]
+        size = first.size
+        waited = self._last_jobs <= ALONE
+        while len(group) < GROUP_JOBS and size < GROUP_BYTES:
+            try:
+                job = self._queue.get_nowait()
+            except Empty:
+                if waited:
+                    break
+                waited = True
+                time.sleep(GATHER_S)
+                continue
+            if job is None:
+                return group, False
+            group.append(job)
+            size += job.size
+        return group, True
+
+    def _write(self, group: list[_Job]) -> _Written:
+        """Commit a group; where that fails, each of its jobs alone, so that only the guilty one fails."""
+        if self._failure is not None:
+            return _failed(group, StoreError(self._failure))
+        try:
+            self._database.begin()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the callers
+            self._undo(error)
+            return _failed(group, error)
+        try:
+            return self._transact(group)
+        except Exception as error:  # noqa: BLE001 - the same
+            self._undo(error)
+            if len(group) == 1 or self._failure is not None:
+                return _failed(group, error)
+        outcomes: list[_Outcome] = []
+        due: dict[int, Due | None] = {}
+        for job in group:
+            written, changed = self._write([job])
+            outcomes += written
+            due |= changed
+        return outcomes, due
+
+    def _transact(self, group: list[_Job]) -> _Written:
+        by_verb: dict[Verb[Any, Any], list[_Job]] = {}
+        for job in group:
+            by_verb.setdefault(job.verb, []).append(job)
+        transaction = Transaction(self._database.cursor())
+        outcomes: list[_Outcome] = []
+        for verb, jobs in by_verb.items():
+            results = verb(transaction, [job.argument for job in jobs])
+            outcomes += [(job.future, result, None) for job, result in zip(jobs, results, strict=True)]
+        self._database.commit()
+        return outcomes, transaction.due
+
+    def _undo(self, error: Exception) -> None:
+        self._on_rollback()
+        try:
+            self._database.rollback()
+        except Exception as second:  # noqa: BLE001 - a connection that cannot roll back is in no known state
+            self._lose(second)
+        if connection.judge(error) is Trouble.LOST:
+            self._lose(error)
+
+    def _lose(self, error: Exception) -> None:
+        if self._failure is None:
+            self._failure = f"The store has failed and must be restarted. {connection.translate(error)}"
+            self._call(self._on_failed, self._failure)
+
+    def _bound_log(self) -> None:
+        """Checkpoint where the log has grown too long to wait for a pause."""
+        pages = self._database.wal_pages
+        if pages < self._checkpointed:  # it began anew
+            self._checkpointed = 0
+        if pages - self._checkpointed >= CHECKPOINT_PAGES:
+            self._checkpoint()
+
+    def _checkpoint(self, *, truncate: bool = False) -> None:
+        """What a reader or a full disk keeps back is tried again when the log has grown, or in the next
+        pause."""
+        if self._failure is not None:
+            return
+        try:
+            self._database.checkpoint(truncate=truncate)
+        except Exception as error:  # noqa: BLE001 - the log still holds everything, unless a fsync failed
+            if connection.judge(error) is Trouble.LOST:
+                self._lose(error)
+        self._checkpointed = self._database.wal_pages
+
+    def _finish(self) -> None:
+        self._checkpoint(truncate=True)
+        try:
+            self._database.close(abandon=self._failure is not None)
+        except Exception as error:  # noqa: BLE001 - everything is committed; it is only told
+            self._lose(error)
+        while not self._queue.empty():  # only where the thread broke down
+            if (job := self._queue.get()) is not None:
+                self._call(self._resolve, *_failed([job], StoreError(self._failure)))
+        self._call(self._stopped.set_result, None)
+
+    def _call(self, function: Callable[..., object], *values: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(function, *values)
+        except RuntimeError:
+            # The loop is closed and nobody waits; what was queued is still written.
+            return
+
+
+def _failed(group: Sequence[_Job], error: Exception) -> _Written:
+    return [(job.future, None, connection.translate(error)) for job in group], {}

@@ -1,0 +1,89 @@
+"""The schema: its migrations, and that a newer database is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from gateway.errors import StoreError
+from gateway.store import db
+from gateway.store.db import Migration
+from gateway.store.sqlite import SqliteStore
+from tests.store.mail import LEASE_MS, START_MS, Now, Post, claim_all
+
+Schema = list[tuple[Any, ...]]
+
+
+def schema(connection: apsw.Connection) -> Schema:
+    sql = "SELECT type, name, coalesce(sql, '') FROM sqlite_schema ORDER BY type, name"
+    return connection.execute(sql).fetchall()
+
+
+def version(connection: apsw.Connection) -> int:
+    return int(connection.pragma("user_version"))
+
+
+def test_a_fresh_schema_is_that_of_every_step_in_turn() -> None:
+    steps = db.migrations()
+    fresh, stepwise = apsw.Connection(":memory:"), apsw.Connection(":memory:")
+    db.migrate(fresh.cursor(), steps)
+    for end in range(1, len(steps) + 1):
+        db.migrate(stepwise.cursor(), steps[:end])
+        assert version(stepwise) == end
+    assert schema(stepwise) == schema(fresh)
+    names = {name for kind, name, _ in schema(fresh) if kind == "table"}
+    assert {"message", "recipient", "ready", "waiting", "leased", "held", "suppression", "dkim_key"} <= names
+
+
+def test_a_step_that_fails_leaves_nothing_behind() -> None:
+    connection = apsw.Connection(":memory:")
+    broken = (
+        Migration(1, "0001_a.sql", "CREATE TABLE a (x);"),
+        Migration(2, "0002_b.sql", "CREATE TABLE b (x); INSERT INTO missing VALUES (1);"),
+    )
+    with pytest.raises(apsw.SQLError):
+        db.migrate(connection.cursor(), broken)
+    assert version(connection) == 1
+    assert [name for _, name, _ in schema(connection)] == ["a"]
+    mended = (broken[0], Migration(2, "0002_b.sql", "CREATE TABLE b (x);"))
+    db.migrate(connection.cursor(), mended)
+    assert version(connection) == 2
+
+
+async def test_a_newer_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "queue.db"
+    await (await SqliteStore.open(path)).close()
+    newer = len(db.migrations()) + 1
+    connection = apsw.Connection(str(path))
+    connection.pragma("user_version", newer)
+    connection.close()
+    with pytest.raises(StoreError, match=f"schema {newer}; this version of Mail Gateway knows"):
+        await SqliteStore.open(path)
+    connection = apsw.Connection(str(path))
+    assert version(connection) == newer
+    connection.close()
+
+
+async def test_opening_twice_changes_no_schema(tmp_path: Path, now: Now, post: Post) -> None:
+    path = tmp_path / "queue.db"
+    store = await SqliteStore.open(path, clock=now.clock)
+    await store.enqueue(post.message())
+    await store.close()
+    connection = apsw.Connection(str(path))
+    before = schema(connection)
+    connection.close()
+    store = await SqliteStore.open(path, clock=now.clock)
+    assert len(await claim_all(store, START_MS + LEASE_MS)) == 1
+    await store.close()
+    connection = apsw.Connection(str(path))
+    assert schema(connection) == before
+    connection.close()
+
+
+def test_statements_have_one_name_each() -> None:
+    statements = db.load("common", "sqlite")
+    assert len(statements) > 80
+    assert statements["key_name"] == "SELECT name FROM key_ref WHERE id = ?1"
+    with pytest.raises(ValueError, match="two statements are named"):
+        db.load("common", "common")

@@ -1,0 +1,279 @@
+"""Fix-up of SMTP mail: byte for byte but for what is documented."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.message import fixup
+
+RECEIVED = b"Received: from x ([192.0.2.1])\r\n\tby y with ESMTP id z;\r\n\tnow\r\n"
+DATE = b"Date: Fri, 02 Jan 2026 03:04:05 +0000\r\n"
+FROM = b"From: env@example.com\r\n"
+ID = b"Message-ID: <new@example.com>\r\n"
+
+
+def fix(raw: bytes) -> fixup.Fixed:
+    return fixup.fix_header(
+        raw,
+        envelope_sender="env@example.com",
+        received=RECEIVED,
+        message_id="new@example.com",
+        date="Fri, 02 Jan 2026 03:04:05 +0000",
+    )
+
+
+COMPLETE = b"From: a@b.de\r\nDate: d\r\nMessage-ID: <i@b.de>\r\n"
+
+
+@pytest.mark.parametrize(
+    ("message", "body_start"),
+    [
+        (b"Subject: a\r\n\r\nbody\r\n", 14),
+        (b"\r\nbody\r\n", 2),
+        (b"no field here\r\nFrom: a@b\r\n\r\n", 0),
+        (b" folded: first\r\n\r\n", 0),
+        (b": no name\r\n\r\n", 0),
+        (b"S\xc3\xbc: x\r\n\r\n", 0),
+        (b"Subject: a\r\n", 12),
+        (b"Subject : a\r\n\r\nb", 15),
+        (b"From root Mon Jan  1 00:00:00 2026\r\nSubject: a\r\n\r\nb", 50),
+        (b">From root Mon Jan  1 00:00:00 2026\r\nSubject: a\r\n\r\nb", 51),
+        (b"From here on it is text\r\nand more\r\n\r\n", 0),
+        (b"A: b\r\nodd line\r\nC: d\r\n\r\nbody", 24),
+        (b"A: b\r\n \r\nC: d\r\n\r\nbody", 17),
+        (b"", 0),
+    ],
+)
+def test_split_header(message: bytes, body_start: int) -> None:
+    assert fixup.split_header(message) == body_start
+
+
+def test_a_complete_header_is_only_preceded() -> None:
+    raw = b"Subject: x\r\n" + COMPLETE + b"X-Odd : \xff\xfe\r\nodd line\r\n\ttab\r\n \r\n: \r\nX:\r\n\r\n"
+    fixed = fix(raw)
+    assert fixed.header == RECEIVED + raw
+    assert fixed.removed == ()
+    assert (fixed.header_from, fixed.message_id, fixed.subject) == ("a@b.de", "i@b.de", "x")
+    assert (fixed.from_count, fixed.received_count, fixed.long_line) == (1, 0, False)
+
+
+@pytest.mark.parametrize(
+    ("raw", "added"),
+    [
+        (b"Date: d\r\nMessage-ID: <i@b>\r\n\r\n", FROM),
+        (b"From: a@b\r\nMessage-ID: <i@b>\r\n\r\n", DATE),
+        (b"DATE: d\r\nFROM : a@b\r\n\r\n", ID),
+        (b"X: y\r\n\r\n", DATE + FROM + ID),
+        (b"\r\n", DATE + FROM + ID),
+        (b"Resent-From: a@b\r\nX-Date: d\r\nOriginal-Message-ID: x\r\n\r\n", DATE + FROM + ID),
+    ],
+)
+def test_what_is_missing_is_added(raw: bytes, added: bytes) -> None:
+    assert fix(raw).header == RECEIVED + added + raw
+
+
+@pytest.mark.parametrize(
+    ("raw", "header"),
+    [
+        (b"", DATE + FROM + ID + b"\r\n"),
+        (COMPLETE, COMPLETE + b"\r\n"),
+        (COMPLETE[:-2], COMPLETE + b"\r\n"),
+    ],
+)
+def test_the_empty_line_is_always_there(raw: bytes, header: bytes) -> None:
+    assert fix(raw).header == RECEIVED + header
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        b"Bcc: x@y.de,\r\n z@y.de\r\n",
+        b"bcc : x@y.de\r\n",
+        b"Resent-Bcc:\r\n\tx@y.de\r\n",
+        b"Return-Path: <x@y.de>\r\n",
+        b"CONTENT-LENGTH: 5\r\n",
+        b"Idempotency-Key: k\r\n",
+        b"X-Gateway-Tag: t\r\n",
+        b"X-Gateway-Metadata: {}\r\n",
+        b"X-Gateway-Anything: x\r\n",
+        b"\x0bBcc\x0c: x@y.de\r\n",
+    ],
+)
+def test_what_is_removed(field: bytes) -> None:
+    parts = [b"Subject: x\r\n", b"odd\r\n", COMPLETE, b"Bccx: no\r\nX-Bcc: no\r\nX-Gateway: no\r\n"]
+    for i in range(len(parts) + 1):
+        raw = b"".join([*parts[:i], field, *parts[i:], field, b"\r\n"])
+        fixed = fix(raw)
+        assert fixed.header == RECEIVED + b"".join(parts) + b"\r\n"
+        assert fixed.removed == (field.split(b":")[0].strip().decode(),) * 2
+
+
+def test_a_field_without_a_value_counts_as_missing() -> None:
+    fixed = fix(b"From:\r\nDate: \r\n \r\nMessage-ID:\t\r\nSubject:\r\n\r\n")
+    assert fixed.header == RECEIVED + DATE + FROM + ID + b"Subject:\r\n\r\n"
+    assert fixed.removed == ("From", "Date", "Message-ID")
+    assert (fixed.header_from, fixed.message_id, fixed.subject) == ("env@example.com", "new@example.com", "")
+
+
+@pytest.mark.parametrize(
+    ("fields", "senders", "header_from", "count"),
+    [
+        (b"From: A <a@B.de>\r\n", ("a@b.de",), "a@b.de", 1),
+        (b"Sender: s@b.de\r\nFrom: A\r\n <a@b.de>, c@d.de\r\n", ("a@b.de", "c@d.de", "s@b.de"), "a@b.de", 1),
+        (b"From: a@b.de\r\nFROM : evil@x.de\r\n", ("a@b.de", "evil@x.de"), "a@b.de", 2),
+        (b"From: a@b.de\r\n\x0bFrom\x0b: evil@x.de\r\n", ("a@b.de", "evil@x.de"), "a@b.de", 2),
+        (b"From: a@b.de\r\nodd line\r\nFrom: evil@x.de\r\n", ("a@b.de", "evil@x.de"), "a@b.de", 2),
+        (b"From: a@b.de\r\n \r\nFrom: evil@x.de\r\n", ("a@b.de", "evil@x.de"), "a@b.de", 2),
+        (b"Sender: s@b.de\r\n", ("env@example.com", "s@b.de"), "env@example.com", 0),
+        (b"From: root (Cron)\r\n", ("root",), "root", 1),
+        (b"From: Ann Example\r\n", ("unreadable From field",), "", 1),
+        (b"From: a@b.de\r\nSender: x y z\r\n", ("a@b.de", "unreadable Sender field"), "a@b.de", 1),
+        (b"From: \xff@b.de\r\n", ("unreadable From field",), "", 1),
+    ],
+)
+def test_senders(fields: bytes, senders: tuple[str, ...], header_from: str, count: int) -> None:
+    fixed = fix(b"Date: d\r\nMessage-ID: <i@b>\r\n" + fields + b"\r\n")
+    assert fixed.senders == senders
+    assert fixed.header_from == header_from
+    assert fixed.from_count == count
+    assert fixed.header.endswith(fields + b"\r\n")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (b"plain", "plain"),
+        (b"folded\r\n value\r\n\there", "folded value here"),
+        (b"=?utf-8?q?Gr=C3=BC=C3=9Fe?=", "Grüße"),
+        ("roh: Grüße".encode(), "roh: Grüße"),
+        (b"bad \xff byte", "bad \ufffd byte"),
+        (b"=?utf-8?q?a=00=0D=0Ab?=", "a   b"),
+        (b"x" * 5000, "x" * 200),
+    ],
+)
+def test_subject(value: bytes, shown: str) -> None:
+    assert fix(b"Subject: " + value + b"\r\n\r\n").subject == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "id_"),
+    [
+        (b" <a@b>", "a@b"),
+        (b"\r\n <a@b> (comment)", "a@b"),
+        (b" a@b ", "a@b"),
+        (b" <a@b", "<a@b"),
+        (b" <\xff\x01@b>", "\ufffd @b"),
+        (b" <" + b"x" * 3000 + b">", "x" * 995),
+    ],
+)
+def test_message_id(value: bytes, id_: str) -> None:
+    assert fix(b"Message-Id:" + value + b"\r\n\r\n").message_id == id_
+
+
+def test_control_fields_are_read() -> None:
+    fixed = fix(
+        b'Idempotency-Key: "order-1"\r\nX-Gateway-Tag: one\r\nX-GATEWAY-TAG: =?utf-8?q?zw=C3=B6lf?=\r\n'
+        b'X-Gateway-Tag:\r\nX-Gateway-Metadata: {"a":\r\n 1}\r\nX-Gateway-TTL: 5m\r\nX-Gateway-: x\r\n\r\n'
+    )
+    assert fixed.idempotency_key == "order-1"
+    assert fixed.tags == ("one", "zwölf")
+    assert fixed.metadata == '{"a": 1}'
+    assert fixed.unknown_controls == ("X-Gateway-TTL", "X-Gateway-")
+    assert fixed.repeated_controls == ()
+    fixed = fix(b"Idempotency-Key: a\r\nidempotency-key: b\r\nX-Gateway-Metadata: 1\r\nX-Gateway-Metadata: 2\r\n\r\n")
+    assert (fixed.idempotency_key, fixed.metadata) == ("a", "1")
+    assert fixed.repeated_controls == ("idempotency-key", "X-Gateway-Metadata")
+
+
+def test_counts_received_and_long_lines() -> None:
+    assert fix(b"Received: a\r\n\tb\r\nreceived : c\r\nX-Received: d\r\n\r\n").received_count == 2
+    assert not fix(b"X: " + b"a" * 995 + b"\r\n\r\n").long_line
+    assert fix(b"X: " + b"a" * 996 + b"\r\n\r\n").long_line
+
+
+def test_received() -> None:
+    field = fixup.received(
+        helo="client.example",
+        peer="192.0.2.1",
+        by="mail.example.com",
+        protocol="ESMTPSA",
+        id="eml_1",
+        for_="a@b.de",
+        date="Fri, 02 Jan 2026 03:04:05 +0000",
+    )
+    assert field == (
+        b"Received: from client.example ([192.0.2.1])\r\n"
+        b"\tby mail.example.com with ESMTPSA id eml_1\r\n"
+        b"\tfor <a@b.de>;\r\n"
+        b"\tFri, 02 Jan 2026 03:04:05 +0000\r\n"
+    )
+
+
+@given(helo=st.text(), peer=st.text(), name=st.text(), recipient=st.text())
+def test_received_is_safe_whatever_the_client_says(helo: str, peer: str, name: str, recipient: str) -> None:
+    field = fixup.received(
+        helo=helo, peer=peer, peer_name=name, by="b", protocol="SMTP", id="i", for_=recipient, date="d"
+    )
+    start = rb"Received: from [!-~]+ \((?:[!-~]+ )?[!-~]+\)\r\n\tby b with SMTP id i"
+    assert re.fullmatch(start + rb"(?:\r\n\tfor <[!-~]+>)?;\r\n\td\r\n", field)
+    assert max(map(len, field.split(b"\r\n"))) <= 998
+    assert b"[IPv6:2001:db8::1]" in fixup.received(
+        helo="h", peer="2001:db8::1", by="b", protocol="SMTP", id="i", for_=None, date="d"
+    )
+
+
+NAMES = st.sampled_from(
+    b"From|from |FROM|Sender|Date|Message-ID|Subject|Received|To|X-Foo|Bcc|Resent-Bcc|Return-path|Content-Length"
+    b"|X-Gateway-Tag|Idempotency-Key|Bccc|X-Gateway".split(b"|")
+)
+TEXT = st.binary(max_size=30).map(lambda b: b.translate(None, b"\r\n\0"))
+FIELDS = st.one_of(
+    st.tuples(NAMES, st.lists(TEXT, min_size=1, max_size=3)).map(
+        lambda pair: pair[0] + b":" + b"\r\n ".join(pair[1]) + b"\r\n"
+    ),
+    TEXT.filter(lambda t: t and t[0] not in b" \t").map(lambda t: t + b"\r\n"),
+)
+GONE = re.compile(
+    rb"[\v\f]*(bcc|resent-bcc|return-path|content-length|idempotency-key|x-gateway-[^:\s]*)[ \t\v\f]*:", re.IGNORECASE
+)
+EMPTY = re.compile(rb"[\v\f]*(from|date|message-id)[ \t\v\f]*:\s*$", re.IGNORECASE)
+
+
+@given(st.lists(FIELDS, max_size=12))
+def test_output_is_input_but_for_what_is_documented(fields: list[bytes]) -> None:
+    raw = b"".join(fields) + b"\r\n"
+    fixed = fix(raw)
+    kept = [f for f in fields if not GONE.match(f) and not EMPTY.match(f)]
+    body = b"".join(kept) + b"\r\n"
+    assert fixed.header.startswith(RECEIVED)
+    assert fixed.header.endswith(body)
+    added = fixed.header[len(RECEIVED) : len(fixed.header) - len(body)]
+    wanted = [
+        line
+        for name, line in ((rb"date", DATE), (rb"from", FROM), (rb"message-id", ID))
+        if not any(re.match(rb"[\v\f]*" + name + rb"[ \t\v\f]*:", f, re.IGNORECASE) for f in kept)
+    ]
+    assert added == b"".join(wanted)
+    assert fixed.senders
+    assert len(fixed.removed) == len(fields) - len(kept)
+
+
+LINES = st.lists(st.sampled_from([b"", b".", b"a", b"." * 5, b"x" * 997, b"x" * 998, b"x" * 999, b"\xff"]), max_size=8)
+
+
+@given(LINES, st.lists(st.booleans(), min_size=8, max_size=8), st.booleans())
+def test_body_scan_sees_what_a_look_at_every_line_sees(lines: list[bytes], cuts: list[bool], open_: bool) -> None:
+    pieces = [b""]
+    for i, line in enumerate(lines):
+        end = b"" if open_ and i == len(lines) - 1 else b"\r\n"
+        pieces[-1] += line + end
+        if cuts[i]:
+            pieces.append(b"")
+    scan = fixup.BodyScan()
+    for piece in pieces:
+        scan.update(piece)
+    assert scan.eight_bit == any(b"\xff" in line for line in lines)
+    assert scan.dot_lines == any(line.startswith(b".") for line in lines)
+    assert scan.long_line == any(len(line) > 998 for line in lines)

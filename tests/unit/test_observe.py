@@ -1,0 +1,84 @@
+"""The mail log: one line an event, the id on it, nothing foreign breaks out of its field."""
+
+import io
+import json
+import logging
+import re
+from collections.abc import Callable
+
+from gateway.observe import FLUSH_LINES, MailLog, setup_logging
+
+
+def attempted(log: MailLog, *, reply: str = "250 2.0.0 ok") -> None:
+    log.attempted(
+        "delivered",
+        message="eml_1",
+        to="a@example.com",
+        route="direct",
+        host="mx.example.com",
+        address="192.0.2.1",
+        tls="TLSv1.3",
+        attempt=1,
+        took_ms=12,
+        reply=reply,
+        extra={"possible_duplicate": True},
+    )
+
+
+def test_text_lines_hold_key_value_pairs() -> None:
+    stream = io.StringIO()
+    log = MailLog(stream)
+    log.accepted(message="eml_1", door="smtp", key="shop", sender="a@b.c", recipients=2, size=5, client="127.0.0.1")
+    attempted(log)
+    first, second = stream.getvalue().splitlines()
+    assert re.fullmatch(
+        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z accepted id=eml_1 door=smtp key=shop from=a@b\.c recipients=2 size=5 "
+        r"client=127\.0\.0\.1",
+        first,
+    )
+    assert 'reply="250 2.0.0 ok" possible_duplicate=True' in second
+
+
+def test_a_foreign_reply_cannot_forge_a_line_or_a_field() -> None:
+    for as_json in (False, True):
+        stream = io.StringIO()
+        attempted(MailLog(stream, as_json=as_json), reply='250 ok\r\n2026 delivered id=eml_2 "x"\x1b[31m\u2028')
+        assert len(stream.getvalue().splitlines()) == 1
+        assert "\x1b" not in stream.getvalue()
+
+
+def test_json_lines_parse() -> None:
+    stream = io.StringIO()
+    log = MailLog(stream, as_json=True)
+    log.refused(door="http", key="shop", client="::1", reason="sender_not_allowed", text="no")
+    line = json.loads(stream.getvalue())
+    assert (line["event"], line["key"], line["reason"]) == ("refused", "shop", "sender_not_allowed")
+
+
+def test_lines_are_gathered_until_the_deferred_flush_or_the_bound() -> None:
+    scheduled: list[Callable[[], None]] = []
+    stream = io.StringIO()
+    log = MailLog(stream, defer=scheduled.append)
+    attempted(log)
+    attempted(log)
+    assert stream.getvalue() == ""
+    assert len(scheduled) == 1
+    scheduled[0]()
+    assert stream.getvalue().count("\n") == 2
+    for _ in range(FLUSH_LINES):
+        attempted(log)
+    assert stream.getvalue().count("\n") == 2 + FLUSH_LINES
+
+
+def test_the_daemons_own_log_has_the_same_form() -> None:
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    stream = io.StringIO()
+    try:
+        setup_logging("info", as_json=False, stream=stream)
+        logging.getLogger("gateway.test").info("started %s", "now")
+        logging.getLogger("other").info("not shown")
+    finally:
+        root.handlers[:] = before
+        root.setLevel(level)
+    assert stream.getvalue().endswith('info logger=gateway.test text="started now"\n')

@@ -1,0 +1,111 @@
+"""The listener's TLS on real sockets: STARTTLS and implicit, versions, certificates that change."""
+
+import contextlib
+import smtplib
+import ssl
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.config import Auth, Limits, ListenerTls
+from gateway.errors import ConfigError
+from tests.fakes import certs
+from tests.fakes.smtp_door import FakeDoor
+from tests.fakes.smtp_listener import HOME, MESSAGE, WAIT_S, client, config, in_thread, on_both_loops, serving
+
+
+@pytest.fixture
+def door() -> FakeDoor:
+    return FakeDoor()
+
+
+@on_both_loops
+@pytest.mark.parametrize("mode", [ListenerTls.STARTTLS, ListenerTls.IMPLICIT])
+async def test_smtplib_over_tls(door: FakeDoor, tmp_path: Path, mode: ListenerTls) -> None:
+    made = certs.make(tmp_path)
+    listener = replace(HOME, tls=mode, auth=Auth.REQUIRED, networks=(), plaintext_auth=False)
+    body = b"x" * 70 + b"\r\n"
+    async with serving(config(listener, tls=made), door) as server:
+        port = server.addresses[0].port
+
+        def send() -> None:
+            smtp = (
+                smtplib.SMTP_SSL("localhost", port, timeout=WAIT_S, context=made.client)
+                if mode is ListenerTls.IMPLICIT
+                else smtplib.SMTP("localhost", port, timeout=WAIT_S)
+            )
+            with smtp:
+                if mode is ListenerTls.STARTTLS:
+                    assert smtp.ehlo()[0] == 250
+                    assert not smtp.has_extn("auth")
+                    smtp.starttls(context=made.client)
+                smtp.login("shop", "secret")
+                smtp.sendmail("a@example.com", "b@example.org", MESSAGE)
+                smtp.sendmail("a@example.com", "b@example.org", body * 20_000)
+
+        await in_thread(send)
+    assert [message.content for message in door.accepted] == [MESSAGE, body * 20_000]
+    assert {message.envelope.protocol for message in door.accepted} == {"ESMTPSA"}
+
+
+@on_both_loops
+async def test_an_old_tls_version_is_refused_unless_configured(door: FakeDoor, tmp_path: Path) -> None:
+    made = certs.make(tmp_path)
+    made.client.maximum_version = ssl.TLSVersion.TLSv1_2
+    for least, works in (("1.3", False), ("1.2", True), ("1.0", True)):
+        listener = replace(HOME, tls=ListenerTls.IMPLICIT, min_tls=least)
+        async with serving(config(listener, tls=made), door) as server:
+            with contextlib.nullcontext() if works else pytest.raises((ssl.SSLError, ConnectionError)):
+                async with client(server, ssl=made.client, server_hostname="localhost"):
+                    pass
+
+
+@on_both_loops
+async def test_a_failed_handshake_leaves_nothing(door: FakeDoor, tmp_path: Path) -> None:
+    listener = replace(HOME, tls=ListenerTls.STARTTLS)
+    limits = Limits(connections=1)
+    async with serving(config(listener, tls=certs.make(tmp_path), limits=limits), door) as server:
+        async with client(server) as made:
+            await made.say(b"STARTTLS\r\n", "220")
+            await made.say(b"this is no handshake\r\n")
+            with contextlib.suppress(ConnectionError):
+                await made.reader.read()
+        async with client(server) as made:
+            await made.say(b"QUIT\r\n", "221")
+
+
+@on_both_loops
+async def test_a_renewed_certificate_is_used_and_a_bad_one_is_not(door: FakeDoor, tmp_path: Path) -> None:
+    old = certs.make(tmp_path)
+    listener = replace(HOME, tls=ListenerTls.IMPLICIT)
+    async with serving(config(listener, tls=old), door) as server:
+        options: dict[str, Any] = {"server_hostname": "localhost"}
+        async with client(server, ssl=old.client, **options) as under_way:
+            assert not server.reload_certificate()
+            new = certs.make(tmp_path)
+            assert server.reload_certificate()
+            async with client(server, ssl=new.client, **options):
+                pass
+            with pytest.raises(ssl.SSLCertVerificationError):
+                async with client(server, ssl=old.client, **options):
+                    pass
+            new.tls.key.write_bytes(b"half a file")
+            assert not server.reload_certificate()
+            async with client(server, ssl=new.client, **options):
+                pass
+            await under_way.say(b"NOOP\r\n", "250")
+
+
+@on_both_loops
+async def test_a_certificate_that_cannot_be_used_is_said_at_start(door: FakeDoor, tmp_path: Path) -> None:
+    made = certs.make(tmp_path)
+    made.tls.key.unlink()
+    listener = replace(HOME, tls=ListenerTls.STARTTLS)
+    with pytest.raises(ConfigError, match=r"tls\.certificate"):
+        async with serving(config(listener, tls=made), door):
+            pass
+    with pytest.raises(ConfigError, match=r"smtp\.listeners\[0\]\.tls"):
+        async with serving(config(listener), door):
+            pass
