@@ -42,6 +42,7 @@ from gateway.store.vault import Vault, load_master_key
 
 LOCK_NAME = "lock"
 LOG_FLUSH_S = 0.1
+CERTIFICATE_LOOK_S = 60.0
 
 log = logging.getLogger("gateway")
 
@@ -167,7 +168,10 @@ class Gateway(Core):
             )
             await self._scheduler.start()
             self.http = HttpServer(
-                config, HttpDoor(self.keys, self.intake, self.store, self.clock, why_not_ready=self._why_not_ready)
+                config,
+                HttpDoor(
+                    self.keys, self.intake, self.store, self.clock, self.mail_log, why_not_ready=self._why_not_ready
+                ),
             )
             self.smtp = SmtpServer(
                 config,
@@ -178,10 +182,28 @@ class Gateway(Core):
             await self.http.start()
             await self.smtp.start()
             await self._control.start()
+            if config.tls is not None:
+                self.supervisor.start(self._follow_certificate(), name="certificate", critical=True)
         except BaseException:
             await self.supervisor.cancel_all()
             await super().close()
             raise
+
+    async def _follow_certificate(self) -> None:
+        """HTTP's certificate is read again when its file changes (the SMTP listener sees to its own)."""
+        tls = self.config.tls
+        assert tls is not None
+        seen = tls.certificate.stat().st_mtime_ns
+        while True:
+            await asyncio.sleep(CERTIFICATE_LOOK_S)
+            try:
+                now = tls.certificate.stat().st_mtime_ns
+                if now != seen:
+                    self.http.reload_tls()
+                    seen = now
+            except OSError as error:
+                # Half replaced: the old one goes on until both files fit together.
+                log.warning("the new certificate cannot be used yet: %s", error)
 
     async def close(self) -> None:
         """Stop: accept nothing new, finish what is on the wire, give back the rest, write everything."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from gateway.errors import Refused
 from gateway.intake import Intake, Receipt, Receiving
 from gateway.message.model import SmtpEnvelope, Submission
 from gateway.observe import MailLog
@@ -19,6 +20,7 @@ class HttpDoor:
         intake: Intake,
         queue: Queue,
         clock: Clock,
+        log: MailLog,
         *,
         why_not_ready: Callable[[], str | None],
     ) -> None:
@@ -26,11 +28,15 @@ class HttpDoor:
         self._intake = intake
         self._queue = queue
         self._clock = clock
+        self._log = log
         self._why_not_ready = why_not_ready
 
     def authenticate(self, secret: str, peer: str) -> Principal:
-        del peer  # keys bound to addresses come with a later version
-        return self._keys.authenticate(secret, self._clock.now_ms())
+        try:
+            return self._keys.authenticate(secret, self._clock.now_ms())
+        except Refused as refusal:
+            self._log.refused(door="http", key="", client=peer, reason=refusal.reason.code, text=refusal.text)
+            raise
 
     async def submit(
         self, principal: Principal, submission: Submission, *, idempotency: tuple[str, bytes] | None, peer: str
@@ -56,8 +62,11 @@ class SmtpDoor:
         self._log = log
 
     def authenticate(self, login: str, password: str, peer: str) -> Principal:
-        del peer
-        return self._keys.authenticate(password, self._clock.now_ms(), login=login)
+        try:
+            return self._keys.authenticate(password, self._clock.now_ms(), login=login)
+        except Refused as refusal:
+            self._log.refused(door="smtp", key="", client=peer, reason=refusal.reason.code, text=refusal.text)
+            raise
 
     def network_principal(self, key_name: str) -> Principal:
         return self._keys.named(key_name, self._clock.now_ms())

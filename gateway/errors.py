@@ -3,8 +3,14 @@
 GatewayError
 ├── ConfigError      the configuration cannot be used; `problems` names every fault with its line
 ├── Refused          this submission (or request) is not taken, for a stated reason
+├── DkimKeyError     a key that cannot sign (message/dkim.py)
+├── Duplicate        a name or secret that is there already (store/records.py)
+├── HttpError        what HTTP itself refuses: method, type, time (api/envelope.py)
 └── StoreError       the store cannot be read or written now: temporary for every client
-    └── StoreFull    no room left: temporary, and nothing was stored
+    ├── StoreFull    no room left: temporary, and nothing was stored
+    └── VaultError   the master key does not fit (store/vault.py)
+
+A command of the CLI has one of its own where nothing above says it.
 """
 
 from collections.abc import Sequence

@@ -88,6 +88,15 @@ class Intake:
 
         Raises Refused, StoreError, StoreFull.
         """
+        try:
+            return await self._submit(principal, submission, idempotency=idempotency, client=client)
+        except Refused as refusal:
+            self.tell_refused("http", principal, client, refusal)
+            raise
+
+    async def _submit(
+        self, principal: Principal, submission: Submission, *, idempotency: tuple[str, bytes] | None, client: str
+    ) -> Receipt:
         require_scope(principal, "send")
         route = self._route(principal)
         sender = submission.sender or _default_sender(principal)
@@ -148,9 +157,17 @@ class Intake:
 
     def check_sender(self, principal: Principal, sender: str) -> None:
         """At MAIL: may this key use this envelope sender? Raises Refused."""
-        require_scope(principal, "send")
-        self._route(principal)
-        senders.check(principal, (sender,), param="from")
+        try:
+            require_scope(principal, "send")
+            self._route(principal)
+            senders.check(principal, (sender,), param="from")
+        except Refused as refusal:
+            self.tell_refused("smtp", principal, "", refusal)
+            raise
+
+    def tell_refused(self, door: str, principal: Principal, client: str, refusal: Refused) -> None:
+        """A line of the mail log: what was not taken, whose it was and why."""
+        self._log.refused(door=door, key=principal.name, client=client, reason=refusal.reason.code, text=refusal.text)
 
     def _route(self, principal: Principal) -> Route:
         # The key decides, and nothing else: no argument of a submission is asked here.
@@ -365,6 +382,13 @@ class Receiving:
 
         Raises Refused, StoreError, StoreFull.
         """
+        try:
+            return await self._finish(last)
+        except Refused as refusal:
+            self._intake.tell_refused("smtp", self._principal, self._envelope.peer, refusal)
+            raise
+
+    async def _finish(self, last: bytes) -> str:
         if self._first is None:
             self._keep_first(last)
         elif last:

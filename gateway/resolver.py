@@ -2,11 +2,11 @@
 
 Guarantees: a name that does not exist, a name without such a record and a lookup that failed are three different
 things; failures are values; answers are kept for their TTL, within bounds; a question that is being asked is not asked
-again. It does not choose among hosts (delivery/mx.py).
+again; what cannot be a host name is never asked; no search list. It does not choose among hosts (delivery/mx.py).
 """
 
 import asyncio
-import errno
+import re
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from typing import Final
 
 import dns.asyncresolver
 import dns.exception
+import dns.message
 import dns.name
 import dns.nameserver
 import dns.rdatatype
@@ -22,11 +23,16 @@ import dns.rdtypes.ANY.MX
 import dns.rdtypes.IN.A
 import dns.rdtypes.IN.AAAA
 import dns.resolver
+import idna
 
 from gateway.config import Listen
 
 CACHE_ENTRIES: Final = 10_000
 LIFETIME_S: Final = 10.0  # of one question, all servers and retries together
+_TRY_S: Final = 2.0  # for one answer of one server
+_PROBES: Final = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}  # RFC 5737, 3849: documentation
+# Letters, digits, hyphens inside (RFC 5321, 4.1.2), and underscores, which some hosts have.
+_LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE)
 
 
 class Missing(Enum):
@@ -43,19 +49,27 @@ class LookupFailed:
     reason: str
 
 
+Answer = dns.resolver.Answer | Missing | LookupFailed
+
+
 class Resolver:
     """Asks the given nameservers, or the system's."""
 
     def __init__(self, nameservers: Sequence[Listen] = (), *, lifetime_s: float = LIFETIME_S) -> None:
-        self._resolver = dns.asyncresolver.Resolver(configure=not nameservers)
+        self._resolver = dns.asyncresolver.Resolver(configure=False)
         if nameservers:
             self._resolver.nameservers = [
                 dns.nameserver.Do53Nameserver(server.host, server.port) for server in nameservers
             ]
+        else:
+            try:
+                self._resolver.read_resolv_conf("/etc/resolv.conf")
+            except dns.resolver.NoResolverConfiguration:
+                self._resolver.nameservers = ["127.0.0.1"]  # what resolv.conf(5) says for a machine without one
         self._resolver.cache = dns.resolver.LRUCache(CACHE_ENTRIES)
         self._resolver.lifetime = lifetime_s
-        self._resolver.timeout = min(2.0, lifetime_s)
-        self._asking: dict[tuple[str, str], asyncio.Future[dns.resolver.Answer | Missing | LookupFailed]] = {}
+        self._resolver.timeout = min(_TRY_S, lifetime_s)
+        self._asking: dict[tuple[dns.name.Name, str], asyncio.Future[Answer | None]] = {}
 
     async def mx(self, domain: str) -> tuple[tuple[int, str], ...] | Missing | LookupFailed:
         """(preference, host) of each MX record; the host "" is the null MX's."""
@@ -81,47 +95,77 @@ class Resolver:
                 return answer
         return Missing.NAME if Missing.NAME in answers else Missing.RECORD
 
-    async def _ask(self, name: str, kind: str) -> dns.resolver.Answer | Missing | LookupFailed:
-        question = (name, kind)
-        asking = self._asking.get(question)
-        if asking is not None:
-            return await asyncio.shield(asking)
-        future = asyncio.get_running_loop().create_future()
+    async def _ask(self, name: str, kind: str) -> Answer:
+        absolute = _absolute(name)
+        if absolute is None:
+            return Missing.NAME
+        question = (absolute, kind)
+        while (asking := self._asking.get(question)) is not None:
+            answer = await asyncio.shield(asking)
+            if answer is not None:
+                return answer
+            # Who asked was cancelled: the next in line asks.
+        future: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
         self._asking[question] = future
-        answer: dns.resolver.Answer | Missing | LookupFailed = LookupFailed("the lookup was cancelled")
+        answer = None
         try:
-            answer = await self._lookup(name, kind)
+            answer = await self._lookup(absolute, kind)
         finally:
             del self._asking[question]
             future.set_result(answer)
         return answer
 
-    async def _lookup(self, name: str, kind: str) -> dns.resolver.Answer | Missing | LookupFailed:
+    async def _lookup(self, name: dns.name.Name, kind: str) -> Answer:
         try:
-            absolute = dns.name.from_text(name)
-            return await self._resolver.resolve(absolute, kind, search=False)
+            return await self._resolver.resolve(name, kind, search=False)
         except dns.resolver.NXDOMAIN:
             return Missing.NAME
-        except dns.resolver.NoAnswer:
+        except dns.resolver.NoAnswer as error:
+            if _is_referral(error.kwargs.get("response")):
+                return LookupFailed("the nameserver does not resolve names of others")
             return Missing.RECORD
-        except (dns.name.EmptyLabel, dns.name.LabelTooLong, dns.name.NameTooLong, dns.name.BadEscape):
-            return Missing.NAME  # no such name can exist
         except dns.resolver.LifetimeTimeout:
             return LookupFailed("no answer in time")
         except dns.resolver.NoNameservers as error:
-            codes = {str(e[3]) for e in error.kwargs.get("errors", ()) if isinstance(e[3], (str, Exception))}
-            return LookupFailed("; ".join(sorted(codes)) or "no nameserver could answer")
+            reasons = {str(e[3]) or type(e[3]).__name__ for e in error.kwargs.get("errors", ())}
+            return LookupFailed("; ".join(sorted(reasons)) or "no nameserver could answer")
         except (dns.exception.DNSException, OSError) as error:
             return LookupFailed(str(error) or type(error).__name__)
 
 
-def has_ipv6_route() -> bool:
-    """Whether this machine can reach the IPv6 internet at all; asks the kernel's routing table, sends nothing."""
+def _absolute(name: str) -> dns.name.Name | None:
+    """The name as DNS has it; None for what cannot be a host name, which is never asked."""
+    text = name.removesuffix(".")
+    if not text.isascii():
+        try:
+            text = idna.encode(text, uts46=True).decode()
+        except idna.IDNAError:
+            return None
+    labels = text.split(".")
+    if len(text) > 253 or labels[-1].isdigit() or not all(map(_LABEL.fullmatch, labels)):
+        return None
+    return dns.name.Name([label.encode() for label in labels] + [b""])
+
+
+def _is_referral(response: object) -> bool:
+    """NOERROR with the names of other servers and without a SOA is no word about records (RFC 2308, 2.2)."""
+    if not isinstance(response, dns.message.Message):
+        return False
+    kinds = {rrset.rdtype for rrset in response.authority}
+    return dns.rdatatype.NS in kinds and dns.rdatatype.SOA not in kinds and not response.answer
+
+
+def has_route(family: socket.AddressFamily) -> bool:
+    """Whether this machine can reach the internet by that family (AF_INET, AF_INET6): asks the kernel's routing table,
+    sends nothing."""
     try:
-        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
-            probe.connect(("2001:db8::1", 9))  # RFC 3849: a documentation address
-    except OSError as error:
-        if error.errno in {errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EHOSTUNREACH}:
-            return False
-        raise
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((_PROBES[family], 9))
+    except OSError:
+        return False
     return True
+
+
+def has_ipv6_route() -> bool:
+    """Whether this machine can reach the IPv6 internet at all."""
+    return has_route(socket.AF_INET6)

@@ -1,7 +1,8 @@
 """Kept connections: who has one gives it back, who needs one may find it here.
 
-Guarantees: at most `limit` connections in all, idle ones give way to those that are needed; an idle connection is
-closed after IDLE_S, one that served its share of messages at once; what is given back unusable is not kept.
+Guarantees: at most `connections` in all, those that wait get a place in the order they came, idle connections give way
+to them; an idle connection is closed after `idle_s`, one that served its share of messages at once; what is given back
+unusable is not kept.
 """
 
 import asyncio
@@ -15,15 +16,18 @@ IDLE_S: Final = 10.0  # most hosts close an idle connection after 30 s or more; 
 
 
 class Pool:
-    """All connections to next hops."""
+    """All connections to next hops; constructed in the running loop."""
 
-    def __init__(self, settings: Delivery) -> None:
+    def __init__(self, settings: Delivery, *, idle_s: float = IDLE_S) -> None:
         self._settings = settings
+        self._idle_s = idle_s
         self._places = asyncio.Semaphore(settings.connections)
+        self._waiting = 0  # for a place
         self._idle: OrderedDict[int, tuple[Session, float]] = OrderedDict()  # by id, longest idle first
         self._by_hop: dict[Hop, list[int]] = {}
         self._loop = asyncio.get_running_loop()
-        self._sweeping = False
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._closed = False
 
     def kept(self, hop: Hop) -> Session | None:
         """An idle connection to that hop, the one used last."""
@@ -41,30 +45,37 @@ class Pool:
         if self._places.locked() and self._idle:
             session, _ = self._remove(next(iter(self._idle)))
             self._discard(session)
-        await self._places.acquire()
+        self._waiting += 1
+        try:
+            await self._places.acquire()
+        finally:
+            self._waiting -= 1
+        session_or_failure: Session | Failure | None = None
         try:
             session_or_failure = await open_session(hop, self._settings.timeouts)
-        except BaseException:
-            self._places.release()
-            raise
-        if isinstance(session_or_failure, Failure):
-            self._places.release()
+        finally:
+            if not isinstance(session_or_failure, Session):
+                self._places.release()
         return session_or_failure
 
     def give_back(self, session: Session) -> None:
         """Done with it, for now or for good."""
         wire = session.wire
-        if not wire.usable or wire.transactions >= self._settings.messages_per_connection:
-            self._discard(session)
+        worn = wire.transactions >= self._settings.messages_per_connection
+        if worn or not wire.usable or self._waiting or self._closed:
+            self._discard(session)  # who waits for a place has waited long enough
             return
         self._idle[id(session)] = (session, self._loop.time())
         self._by_hop.setdefault(session.hop, []).append(id(session))
-        if not self._sweeping:
-            self._sweeping = True
-            self._loop.call_later(IDLE_S, self._sweep)
+        if self._sweeper is None:
+            self._sweeper = self._loop.call_later(self._idle_s, self._sweep)
 
     async def close(self) -> None:
-        """Close what is idle; connections in use are their owners' to give back first."""
+        """Close what is idle, and from now on what is given back; connections in use are their owners' to give back."""
+        self._closed = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
         while self._idle:
             session, _ = self._remove(next(iter(self._idle)))
             self._discard(session)
@@ -83,12 +94,12 @@ class Pool:
         self._places.release()
 
     def _sweep(self) -> None:
+        self._sweeper = None
         now = self._loop.time()
         while self._idle:
-            number, (_, since) = next(iter(self._idle.items()))
-            if since + IDLE_S > now:
-                self._loop.call_later(since + IDLE_S - now, self._sweep)
+            number, (session, since) = next(iter(self._idle.items()))
+            if since + self._idle_s > now:
+                self._sweeper = self._loop.call_at(since + self._idle_s, self._sweep)
                 return
-            session, _ = self._remove(number)
+            self._remove(number)
             self._discard(session)
-        self._sweeping = False

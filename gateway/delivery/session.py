@@ -25,6 +25,7 @@ from gateway.delivery.verdict import Word
 from gateway.delivery.wire import Offer, Wire
 
 _HANDSHAKE_S: Final = 30.0
+_VERIFIED: Final[dict[Path | None, ssl.SSLContext]] = {}  # by authority; as many as routes name
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +92,10 @@ async def open_session(hop: Hop, timeouts: Timeouts) -> Session | Failure:
 
 async def _open(hop: Hop, timeouts: Timeouts, *, starttls: bool) -> Session:
     loop = asyncio.get_running_loop()
-    context = _tls_context(hop.verify, hop.ca) if hop.tls is not HopTls.NONE else None
+    if not _is_address(hop.address):  # a name would be looked up behind our back, in a thread
+        raise _Failed("connect", f"{hop.address} is not an IP address")
     implicit = hop.tls is HopTls.IMPLICIT
+    context = await _tls_context(hop) if implicit or starttls else None
     try:
         async with asyncio.timeout(timeouts.connect_s):
             _, protocol = await loop.create_connection(
@@ -109,6 +112,8 @@ async def _open(hop: Hop, timeouts: Timeouts, *, starttls: bool) -> Session:
         raise _TlsFailed("tls", f"TLS with {hop.name} failed: {_tls_text(error)}") from error
     except OSError as error:
         raise _Failed("connect", f"cannot connect to {hop.name}: {error.strerror or error}") from error
+    except ValueError as error:  # a host name that no certificate can have
+        raise _TlsFailed("tls", f"TLS with {hop.name} failed: {error}") from error
     try:
         return await _negotiate(protocol, hop, timeouts, context=context if starttls else None)
     except BaseException:
@@ -130,14 +135,19 @@ async def _negotiate(
             extensions, mechanisms = await _ehlo(protocol, hop, timeouts)
         elif hop.tls is HopTls.STARTTLS:
             raise _TlsFailed("starttls", f"{hop.name} does not offer STARTTLS, which this route requires")
-    transport = cast(asyncio.Transport, protocol.transport)
-    encryption = transport.get_extra_info("ssl_object")
+    encryption = _transport(protocol, "ehlo").get_extra_info("ssl_object")
     if hop.username is not None and hop.password is not None:
         if encryption is None and not ipaddress.ip_address(hop.address).is_loopback:
             raise _Failed("auth", f"the password is not sent to {hop.name} without TLS")
         await _authenticate(protocol, hop.username, hop.password.value, mechanisms, timeouts)
-    wire = Wire(transport, _offer(extensions), timeouts)
+    wire = Wire(_transport(protocol, "ehlo"), _offer(extensions), timeouts)
     return Session(hop, wire, tls=encryption.version() or "" if encryption is not None else "")
+
+
+def _transport(protocol: SMTPProtocol, stage: str) -> asyncio.Transport:
+    if protocol.transport is None:  # it may go between the reply and our turn
+        raise _Failed(stage, "the remote host closed the connection")
+    return cast(asyncio.Transport, protocol.transport)
 
 
 async def _ehlo(protocol: SMTPProtocol, hop: Hop, timeouts: Timeouts) -> tuple[dict[str, str], list[str]]:
@@ -156,8 +166,9 @@ async def _starttls(protocol: SMTPProtocol, hop: Hop, context: ssl.SSLContext) -
     try:
         await protocol.start_tls(context, server_hostname=hop.name, timeout=_HANDSHAKE_S)
     except SMTPResponseException as error:
-        raise _TlsFailed("starttls", f"{error.code} {error.message}", code=error.code) from error
-    except (SMTPException, OSError) as error:
+        word = _refused("starttls", SMTPResponse(error.code, error.message)).word
+        raise _TlsFailed(word.stage, word.text, code=word.code, enhanced=word.enhanced) from error
+    except (SMTPException, OSError, ValueError) as error:
         raise _TlsFailed("tls", f"TLS with {hop.name} failed: {_tls_text(error)}") from error
 
 
@@ -202,25 +213,64 @@ def _refused(stage: str, response: SMTPResponse) -> _Failed:
 def _offer(extensions: dict[str, str]) -> Offer:
     size = extensions.get("size")
     limits = dict(part.upper().split("=", 1) for part in extensions.get("limits", "").split() if "=" in part)
-    most = limits.get("RCPTMAX", "")
     return Offer(
         pipelining="pipelining" in extensions,
         eight_bit="8bitmime" in extensions,
         smtputf8="smtputf8" in extensions,
-        size=int(size) if size and size.isdigit() else 0 if size is not None else None,
-        max_recipients=int(most) if most.isdigit() and int(most) > 0 else None,
+        size=int(size)
+        if size and size.isascii() and size.isdigit() and len(size) < 20
+        else 0
+        if size is not None
+        else None,
+        max_recipients=_limit(limits, "RCPTMAX"),
+        max_transactions=_limit(limits, "MAILMAX"),
     )
 
 
-@functools.lru_cache(maxsize=64)
-def _tls_context(verify: bool, ca: Path | None) -> ssl.SSLContext:
-    """One context for each kind: making one costs 10 ms."""
+def _limit(limits: dict[str, str], name: str) -> int | None:
+    """A limit of RFC 9422; None where it is not stated, or nonsense."""
+    most = limits.get(name, "")
+    return int(most) if most.isascii() and most.isdigit() and 0 < len(most) < 7 and int(most) > 0 else None
+
+
+async def _tls_context(hop: Hop) -> ssl.SSLContext:
+    if not hop.verify:
+        return _unverified()
+    context = _VERIFIED.get(hop.ca)
+    if context is None:
+        try:
+            # Reading the system's certificates takes 20 ms: not in the loop, and once.
+            context = await asyncio.to_thread(_verified, hop.ca)
+        except OSError as error:
+            where = hop.ca or "the system's certificates"
+            raise _Failed("tls", f"{where} cannot be read: {error.strerror or error}") from error
+        _VERIFIED[hop.ca] = context
+    return context
+
+
+@functools.cache
+def _unverified() -> ssl.SSLContext:
+    """For opportunistic TLS: any certificate, old ones too, is better than none (RFC 7435, 3)."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_ciphers("DEFAULT:@SECLEVEL=1")  # level 2 refuses keys below 2048 bits, and the mail would go in clear
+    return context
+
+
+def _verified(ca: Path | None) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=str(ca) if ca else None)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _tls_text(error: BaseException) -> str:

@@ -3,13 +3,13 @@
 import asyncio
 import json
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.peers.client import HttpClient, http_send, message_json
 from tests.peers.daemon import ROOT, Daemon, broken_twin, relay_to
+from tests.peers.process import wait_until
 from tests.peers.sink import Sink
 
 TIMES = 100
@@ -54,6 +54,10 @@ def _kill_in_the_middle(daemon: Daemon) -> list[tuple[int, bytes]]:
     return answers
 
 
+def _queued(daemon: Daemon) -> int:
+    return sum(daemon.json("queue", "summary")["total"].values())
+
+
 def _ids(directory: Path, source: Path = ROOT) -> tuple[set[str], int]:
     """(ids the clients were told, messages at the next hop) of one key sent by many, killed, and sent
     again."""
@@ -71,7 +75,7 @@ def _ids(directory: Path, source: Path = ROOT) -> tuple[set[str], int]:
             gate.open.set()
             daemon.cli("queue", "retry", "--all")
             sink.wait_for(len(ids))
-            time.sleep(0.3)  # a second copy, if there is one, is on its way now
+            wait_until(lambda: _queued(daemon) == 0, "an empty queue")
             assert daemon.stop() == 0, daemon.tail()
         return ids, len(sink.by_recipient()[RECIPIENT])
 

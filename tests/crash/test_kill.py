@@ -3,8 +3,11 @@
 In doubt is the last transaction of a connection to the next hop that ended with the daemon: its dot was
 read, and the result may not have been recorded. A daemon takes the next message of a connection only
 after it recorded the last.
+
+MAIL_GATEWAY_KILLS sets how many kills (10).
 """
 
+import os
 import random
 import time
 from dataclasses import dataclass
@@ -17,7 +20,7 @@ from tests.peers.daemon import ROOT, Daemon, broken_twin, relay_to
 from tests.peers.sink import Sink, Transaction
 from tests.peers.status import status
 
-KILLS = 10
+KILLS = int(os.environ.get("MAIL_GATEWAY_KILLS", "10"))
 BETWEEN_S = 0.2, 0.6
 RESTART_S = 10.0  # 3 s are promised on a machine that does nothing else
 

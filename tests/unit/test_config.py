@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import config, configfile, effective, yamltree
-from gateway.config import Auth, CaptureRoute, Config, HopTls, Listen, ListenerTls, MxRoute, RelayRoute
+from gateway.config import Auth, CaptureRoute, Config, HopTls, Listen, MxRoute, RelayRoute
 from gateway.errors import ConfigError, Problem
 from gateway.message import dkim
 
@@ -99,7 +99,7 @@ retention: {content: {delivered: 0s, failed: 1d}}
     assert loaded.max_message == 2_000_000
     listener = loaded.smtp.listeners[0]
     assert listener.listen == Listen("::1", 2526)
-    assert (listener.auth, listener.tls) == (Auth.OPTIONAL, ListenerTls.NONE)
+    assert listener.auth is Auth.OPTIONAL
     assert listener.networks == ((ip_network("10.0.0.0/8"), "printers"),)
     assert loaded.dns.nameservers == (Listen("127.0.0.1", 5353), Listen("::1", 53))
     direct, ses = loaded.routes["direct"], loaded.routes["ses"]
@@ -110,7 +110,7 @@ retention: {content: {delivered: 0s, failed: 1d}}
     assert ses.password is not None
     assert ses.password.value == "secret"
     assert loaded.routes["inbox"] == CaptureRoute("inbox")
-    assert loaded.delivery.retry_s == (10, 60)
+    assert list(loaded.delivery.retry_s) == [10, 60]
     assert (loaded.delivery.timeouts.connect_s, loaded.delivery.timeouts.data_end_s) == (0.5, 3600)
     assert (loaded.delivery.concurrency_initial, loaded.delivery.concurrency) == (2, 3)
 
