@@ -11,6 +11,7 @@ asyncio program can embed one:
 import asyncio
 import fcntl
 import functools
+import gc
 import logging
 import os
 import sys
@@ -182,6 +183,7 @@ class Gateway(Core):
             await self.http.start()
             await self.smtp.start()
             await self._control.start()
+            gc.freeze()  # what is here now stays: the collector need not look at it again
             if config.tls is not None:
                 self.supervisor.start(self._follow_certificate(), name="certificate", critical=True)
         except BaseException:

@@ -234,7 +234,7 @@ class Intake:
                     param="Idempotency-Key",
                 )
             case Accepted(uuid, replayed):
-                if not replayed:
+                if not replayed and self._log.enabled:
                     self._log.accepted(
                         message=show_id("eml_", uuid),
                         door=mail.door,

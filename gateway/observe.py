@@ -34,7 +34,7 @@ class MailLog:
     ) -> None:
         self._stream = stream
         self._format = _json_line if as_json else _text_line
-        self._enabled = enabled
+        self.enabled = enabled
         self._defer = defer
         self._lines: list[str] = []
         self._scheduled = False
@@ -98,7 +98,7 @@ class MailLog:
             self._stream.flush()
 
     def _write(self, event: str, fields: dict[str, Field]) -> None:
-        if not self._enabled:
+        if not self.enabled:
             return
         self._lines.append(self._format(event, fields))
         if self._defer is None or len(self._lines) >= FLUSH_LINES:

@@ -227,10 +227,11 @@ class Scheduler:
             except StoreError as error:
                 log.error("results cannot be written, delivering waits: %s", error)  # noqa: TRY400 - cause in the text
                 await asyncio.sleep(WRITE_RETRY_S)
-        for attempt in attempts:
-            for result in attempt.results:
-                if result.event is not None:
-                    self._tell(attempt, result)
+        if self._log.enabled:
+            for attempt in attempts:
+                for result in attempt.results:
+                    if result.event is not None:
+                        self._tell(attempt, result)
 
     def _tell(self, attempt: Attempt, result: Result) -> None:
         extra: dict[str, Field] = {}
