@@ -11,7 +11,6 @@ asyncio program can embed one:
 import asyncio
 import fcntl
 import functools
-import gc
 import logging
 import os
 import sys
@@ -146,6 +145,7 @@ class Gateway(Core):
         self._scheduler: Scheduler | None = None
         self._signer: Signer
         self._pool: Pool
+        self._couriers: Couriers
         self._control: ControlServer
 
     async def open(self) -> None:
@@ -155,7 +155,7 @@ class Gateway(Core):
         try:
             self._signer = Signer()
             self._pool = Pool(config.delivery)
-            couriers = Couriers(
+            self._couriers = Couriers(
                 config,
                 self.store,
                 Resolver(config.dns.nameservers),
@@ -165,7 +165,7 @@ class Gateway(Core):
                 clock=self.clock,
             )
             self._scheduler = Scheduler(
-                config.delivery, self.store, couriers, self.supervisor, clock=self.clock, log=self.mail_log
+                config.delivery, self.store, self._couriers, self.supervisor, clock=self.clock, log=self.mail_log
             )
             await self._scheduler.start()
             self.http = HttpServer(
@@ -183,7 +183,6 @@ class Gateway(Core):
             await self.http.start()
             await self.smtp.start()
             await self._control.start()
-            gc.freeze()  # what is here now stays: the collector need not look at it again
             if config.tls is not None:
                 self.supervisor.start(self._follow_certificate(), name="certificate", critical=True)
         except BaseException:
@@ -222,6 +221,14 @@ class Gateway(Core):
         await self._pool.close()
         self._signer.close()
         await super().close()
+
+    def actions(self) -> Mapping[str, Action]:
+        return {**super().actions(), "queue.retry": self._retry}
+
+    async def _retry(self, args: dict[str, Any]) -> Any:
+        """An operator who says "now" means it: destinations that nobody answered for are tried again too."""
+        self._couriers.unreachable.clear()
+        return await self.manager.queue_retry(args)
 
     def _why_not_ready(self) -> str | None:
         return "the queue cannot be written" if self.fatal.done() else None

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import contextlib
 import errno
+import gc
 import os
 import signal
 import sys
@@ -110,6 +111,7 @@ async def _daemon(settings: config.Config, ready: Callable[[Gateway], None]) -> 
         await gateway.open()
     except OSError as error:
         raise ListenError(_explain(error)) from error
+    gc.freeze()  # what is here now stays: the collector need not look at it again
     ready(gateway)
     runtime.notify_systemd("READY=1")
     waiting = gateway.supervisor.start(stop.wait(), name="wait for a signal")
