@@ -181,14 +181,14 @@ class _Reader:
             self._found += [_Found("", word, in_name=True) for word in words if _has_at(word)]
             if "=?" in self._angle:
                 raise AddressError("an encoded-word stands inside an address (RFC 2047, 5)")
-            written = _phrase(words) or self._comment.strip()
+            written = _phrase(words) or self._comment.strip(" \t")
             name = encoded_word.decode(written)
             hides = name != written and "@" in name and "<" in name
             self._found.append(_Found(name, self._angle, hides=hides))
         elif len(words) == 1:
             if "=?" in words[0]:
                 raise AddressError("an encoded-word stands inside an address (RFC 2047, 5)")
-            self._found.append(_Found(encoded_word.decode(self._comment.strip()), words[0]))
+            self._found.append(_Found(encoded_word.decode(self._comment.strip(" \t")), words[0]))
         elif words:
             raise AddressError("there is a name without an address, or a comma is missing")
         self._begin()

@@ -18,6 +18,7 @@ _Q: Final = tuple(chr(b) if b in _SAFE else "_" if b == 0x20 else f"={b:02X}" fo
 _WORD: Final = re.compile(r"=\?([^?\s]{1,64})\?([bBqQ])\?([^?\s]*+)\?=")
 _LOOKS_ENCODED: Final = re.compile(r"=\?[^?]*+\?[bBqQ]\?")
 _UNSAFE: Final = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
+_SPACE: Final = " \t\r\n"
 _Q_ESCAPE: Final = re.compile(rb"=([0-9A-Fa-f]{2})")
 _MAX_CHARSET_BYTES: Final = 4096  # some codecs of the standard library (punycode) are quadratic: never feed them more
 
@@ -96,12 +97,12 @@ def _decode_words(text: str) -> str:
         if data is None:
             continue
         gap = text[end : match.start()]
-        if octets and match[1].lower() == charset and not gap.strip():
+        if octets and match[1].lower() == charset and not gap.strip(_SPACE):
             octets += data
         else:
             _flush(out, charset, octets)
             # Whitespace between two words is not shown (RFC 2047, 6.2).
-            out.append("" if end and not gap.strip() else gap)
+            out.append("" if end and not gap.strip(_SPACE) else gap)
             charset, octets = match[1].lower(), bytearray(data)
         end = match.end()
     _flush(out, charset, octets)

@@ -22,7 +22,7 @@ _MAX_NAME: Final = 76
 _LITERAL_WORD: Final = 900  # octets; a longer word of free text is encoded, because nothing else can break it
 
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
-_NAME: Final = re.compile(r"[!-9;-~]+")  # RFC 5322, 2.2
+_NAME: Final = re.compile(r"(?!\.)[!-9;-~]+")  # RFC 5322, 2.2; no dot first: no header line needs stuffing
 _TOKENS: Final = re.compile(r" *[^ ]+")
 _ATOMS: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 _PLAIN_FILENAME: Final = re.compile(r"[\w!#$&'()+,.=@^`{}~-]+(?: [\w!#$&'()+,.=@^`{}~-]+)*", re.ASCII)
@@ -145,7 +145,9 @@ def client_fields(fields: Iterable[tuple[str, str]]) -> list[bytes]:
     for name, given in fields:
         path = f"headers.{_safe_name(name)}"
         if len(name) > _MAX_NAME or _NAME.fullmatch(name) is None:
-            raise HeaderError(path, f"a field name is 1 to {_MAX_NAME} characters [!-9;-~] of ASCII")
+            raise HeaderError(
+                path, f"a field name is 1 to {_MAX_NAME} characters of ASCII without space or colon, no dot first"
+            )
         lower = name.lower()
         if reserved(lower):
             raise HeaderError(path, "this field is written by the gateway and cannot be set")
@@ -187,8 +189,7 @@ def _add_mailbox(folder: "_Folder", box: Mailbox, path: str) -> None:
     except address.AddressError as error:
         raise HeaderError(path, str(error)) from None
     # Runs of spaces mean one space in a phrase (RFC 5322, 3.2.2).
-    name = " ".join(check(box.name.replace("\t", " "), path).split(" ")).strip()
-    name = re.sub(" {2,}", " ", name)
+    name = re.sub(" {2,}", " ", check(box.name.replace("\t", " "), path)).strip(" ")
     if not name:
         folder.words([" " + normal])
         return
