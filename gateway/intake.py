@@ -8,6 +8,7 @@ fix-up; JSON mail is composed here. Neither knows the protocols: the doors decod
 import asyncio
 import hashlib
 import os
+import re
 import uuid as uuids
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,12 @@ from gateway.runtime import Clock, IdSource, show_id, uuid7
 from gateway.store.queue import Accepted, Conflict, IdempotencyKey, NewMessage, NewRecipient, Queue
 
 THREAD_BYTES: Final = 256 * 1024  # more than this is composed in a thread: the loop is never held for it
+HEADER_BYTES: Final = PIECE_BYTES // 2  # of a header as it came: with what is added it still fits one piece
+MAX_TAGS: Final = 50
+MAX_TAG_CHARACTERS: Final = 128
+MAX_METADATA_BYTES: Final = 16 * 1024
+_HTML_WEIGHT: Final = 32  # making plain text of HTML costs so many times what encoding it does
+_IDEMPOTENCY_KEY: Final = re.compile("[ -~]{1,255}")
 _PRIORITY_NORMAL: Final = 1
 _LONG_LINE: Final = "A line is longer than 998 octets (RFC 5322, 2.1.1)."
 
@@ -129,6 +136,8 @@ class Intake:
         except HeaderError as error:
             raise Refused(Reason.MALFORMED_MESSAGE, str(error), param=error.path) from error
         self._check_size(facts.size)
+        if facts.header_size > PIECE_BYTES:  # piece 0 begins with the whole header
+            raise Refused(Reason.MALFORMED_MESSAGE, f"The header would be larger than {PIECE_BYTES} bytes.", param="to")
         id_ = self._ids.next()
         pieces = _pieces(content)
         for index, piece in enumerate(pieces[1:], start=1):
@@ -252,16 +261,16 @@ class Intake:
         principal: Principal,
         envelope: SmtpEnvelope,
         *,
-        first: bytes,
-        body_start: int,
+        raw_header: bytes,
+        rest: bytes,
         seen: "_Seen",
     ) -> Receipt:
-        """Fix up the header of a received message and queue it; pieces after the first are stored already."""
+        """Fix up the header of a received message and queue it. `rest` is what of the body is not stored yet: the
+        whole one of a message of one piece."""
         now_ms = self._clock.now_ms()
         date = fixup.format_date(datetime.fromtimestamp(now_ms / 1000, tz=UTC))
         uuid = uuid7(now_ms)
         recipients = _unique(envelope.recipients)
-        raw_header = first[:body_start]
         received = fixup.received(
             helo=envelope.helo,
             peer=envelope.peer,
@@ -289,9 +298,16 @@ class Intake:
             dot_lines=seen.scan.dot_lines or b"\n." in fixed.header,
         )
         idempotency = None
-        if fixed.idempotency_key:
-            asked = msgspec.json.encode([envelope.sender, recipients, raw_header.hex(), facts.body_hash.hex()])
-            idempotency = IdempotencyKey(principal.account, fixed.idempotency_key, hashlib.sha256(asked).digest())
+        if fixed.idempotency_key is not None:
+            asked = [envelope.sender, recipients, raw_header.hex(), seen.body_size, facts.body_hash.hex()]
+            digest = hashlib.sha256(msgspec.json.encode(asked)).digest()
+            idempotency = IdempotencyKey(principal.account, fixed.idempotency_key, digest)
+        tags = _tags(fixed.tags) if fixed.tags else "[]"
+        metadata = _metadata(fixed.metadata) if fixed.metadata is not None else "{}"
+        first_piece = fixed.header + rest
+        if len(first_piece) > PIECE_BYTES:
+            first_piece = fixed.header
+            await self.store_piece(id_, seen.next_piece(), rest)
         mail = _Mail(
             uuid=uuid,
             door="smtp",
@@ -301,10 +317,10 @@ class Intake:
             message_id=fixed.message_id,
             facts=facts,
             recipients=recipients,
-            tags=msgspec.json.encode(fixed.tags).decode() if fixed.tags else "[]",
-            metadata=_metadata(fixed.metadata),
+            tags=tags,
+            metadata=metadata,
             client=envelope.peer,
-            first_piece=fixed.header + first[body_start:] if body_start < len(first) else fixed.header,
+            first_piece=first_piece,
             piece_count=seen.pieces,
             idempotency=idempotency,
         )
@@ -319,6 +335,8 @@ class Intake:
             raise Refused(Reason.MALFORMED_MESSAGE, f"The header field {fixed.repeated_controls[0]} may be given once.")
         if fixed.long_line:
             raise Refused(Reason.MALFORMED_MESSAGE, _LONG_LINE)
+        if fixed.idempotency_key is not None and not _IDEMPOTENCY_KEY.fullmatch(fixed.idempotency_key):
+            raise Refused(Reason.MALFORMED_MESSAGE, "Idempotency-Key must be 1 to 255 printable ASCII characters.")
         if fixed.unknown_controls:
             raise Refused(
                 Reason.NOT_SUPPORTED,
@@ -344,38 +362,42 @@ class _Seen:
         self.hasher = BodyHasher()
         self.scan = fixup.BodyScan()
         self.body_size = 0
-        self.pieces = 0
+        self.pieces = 1  # the first one, which begins with the header
 
     def update(self, body: bytes) -> None:
         self.hasher.update(body)
         self.scan.update(body)
         self.body_size += len(body)
 
+    def next_piece(self) -> int:
+        """The index of one more piece."""
+        self.pieces += 1
+        return self.pieces - 1
+
 
 class Receiving:
-    """A message on its way in by SMTP: the first piece is kept (its header is fixed up last), the others are stored
-    as they come. Pieces are canonical CRLF, at most PIECE_BYTES, cut after a line end."""
+    """A message on its way in by SMTP. The header is kept, because it is fixed up last; of a message of several pieces
+    the body is stored as it comes. Pieces are canonical CRLF, at most PIECE_BYTES, cut after a line end."""
 
-    __slots__ = ("_body_start", "_envelope", "_first", "_id", "_intake", "_principal", "_seen")
+    __slots__ = ("_envelope", "_header", "_id", "_intake", "_principal", "_seen")
 
     def __init__(self, intake: Intake, principal: Principal, envelope: SmtpEnvelope) -> None:
         self._intake = intake
         self._principal = principal
         self._envelope = envelope
         self._id = intake.new_id()
-        self._first: bytes | None = None
-        self._body_start = 0
+        self._header: bytes | None = None
         self._seen = _Seen()
 
     async def add(self, data: bytes) -> None:
         """The next piece, in order. Raises StoreError, StoreFull, Refused."""
-        if self._first is None:
-            self._keep_first(data)
-            return
-        self._seen.update(data)
-        index = self._seen.pieces
-        self._seen.pieces += 1
-        await self._intake.store_piece(self._id, index, data)
+        try:
+            body = self._take(data)
+        except Refused as refusal:
+            self._tell(refusal)
+            raise
+        if body:
+            await self._intake.store_piece(self._id, self._seen.next_piece(), body)
 
     async def finish(self, last: bytes) -> str:
         """The last piece (the whole message when it is small); the id it is queued under.
@@ -385,40 +407,50 @@ class Receiving:
         try:
             return await self._finish(last)
         except Refused as refusal:
-            self._intake.tell_refused("smtp", self._principal, self._envelope.peer, refusal)
+            self._tell(refusal)
             raise
 
     async def _finish(self, last: bytes) -> str:
-        if self._first is None:
-            self._keep_first(last)
-        elif last:
-            await self.add(last)
-        if self._seen.scan.long_line:
-            raise Refused(Reason.MALFORMED_MESSAGE, _LONG_LINE)
-        assert self._first is not None
+        whole = self._header is None
+        rest = self._take(last)
+        if rest and not whole:
+            await self._intake.store_piece(self._id, self._seen.next_piece(), rest)
+            rest = b""
+        assert self._header is not None
         receipt = await self._intake.accept_smtp(
             self._id,
             self._principal,
             self._envelope,
-            first=self._first,
-            body_start=self._body_start,
+            raw_header=self._header,
+            rest=rest,
             seen=self._seen,
         )
         return show_id("eml_", receipt.uuid)
 
-    def _keep_first(self, data: bytes) -> None:
-        self._body_start = fixup.split_header(data)
-        if self._body_start > PIECE_BYTES // 2:
-            raise Refused(Reason.MALFORMED_MESSAGE, f"The header is larger than {PIECE_BYTES // 2} bytes.")
-        self._first = data
-        self._seen.pieces = 1
-        self._seen.update(data[self._body_start :])
+    def _take(self, data: bytes) -> bytes:
+        """Look at a piece; what of it is body. Raises Refused."""
+        if self._header is None:
+            start = fixup.split_header(data)
+            if start > HEADER_BYTES:
+                raise Refused(Reason.MALFORMED_MESSAGE, f"The header is larger than {HEADER_BYTES} bytes.")
+            self._header = data[:start]
+            data = data[start:]
+        self._seen.update(data)
+        if self._seen.scan.long_line:
+            raise Refused(Reason.MALFORMED_MESSAGE, _LONG_LINE)
+        return data
+
+    def _tell(self, refusal: Refused) -> None:
+        self._intake.tell_refused("smtp", self._principal, self._envelope.peer, refusal)
 
 
 def _default_sender(principal: Principal) -> Mailbox:
     if principal.default_from is None:
         raise Refused(Reason.MISSING_PARAMETER, "from is required (this key has no default_from).", param="from")
-    return address.parse_mailbox(principal.default_from)
+    try:
+        return address.parse_mailbox(principal.default_from)
+    except address.AddressError as error:
+        raise Refused(Reason.INVALID_PARAMETER, f"The default_from of this key: {error}.", param="from") from error
 
 
 def _unique(addresses: Iterable[str]) -> tuple[str, ...]:
@@ -427,8 +459,15 @@ def _unique(addresses: Iterable[str]) -> tuple[str, ...]:
 
 
 def _weight(submission: Submission) -> int:
-    parts = len(submission.html or "") + len(submission.text or "")
-    return parts + sum(len(attachment.content) for attachment in submission.attachments)
+    """How much work composing is, in bytes that are encoded."""
+    html, text = submission.html, submission.text
+    weight = len(text or "")
+    if html is not None:
+        weight += len(html) if text is not None else len(html) * _HTML_WEIGHT
+    for boxes in (submission.to, submission.cc, submission.reply_to):
+        for box in boxes:
+            weight += len(box.name) + len(box.address)
+    return weight + sum([len(attachment.content) for attachment in submission.attachments])
 
 
 def _compose(draft: Draft, message_id: str, date: datetime) -> tuple[Content, Facts]:
@@ -456,13 +495,26 @@ def _pieces(content: Content) -> list[bytes]:
     return [content.header, *content.body]
 
 
-def _metadata(text: str | None) -> str:
-    if text is None:
-        return "{}"
+def _tags(tags: Sequence[str]) -> str:
+    """The API's bounds hold for X-Gateway-Tag too."""
+    unique = tuple(dict.fromkeys(tags))
+    if len(unique) > MAX_TAGS or any(len(tag) > MAX_TAG_CHARACTERS for tag in unique):
+        raise Refused(
+            Reason.MALFORMED_MESSAGE,
+            f"X-Gateway-Tag: at most {MAX_TAGS} tags of at most {MAX_TAG_CHARACTERS} characters.",
+        )
+    return msgspec.json.encode(unique).decode()
+
+
+def _metadata(text: str) -> str:
+    """Canonical JSON of X-Gateway-Metadata: an object of plain values, as in the API."""
     try:
         decoded = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
         decoded = None
-    if not isinstance(decoded, dict):
-        raise Refused(Reason.MALFORMED_MESSAGE, "X-Gateway-Metadata must be a JSON object.")
-    return msgspec.json.encode(decoded).decode()
+    if not isinstance(decoded, dict) or any(isinstance(value, (dict, list)) for value in decoded.values()):
+        raise Refused(Reason.MALFORMED_MESSAGE, "X-Gateway-Metadata must be a JSON object of plain values.")
+    encoded = msgspec.json.encode(decoded, order="sorted")
+    if len(encoded) > MAX_METADATA_BYTES:
+        raise Refused(Reason.MALFORMED_MESSAGE, f"X-Gateway-Metadata: at most {MAX_METADATA_BYTES} bytes of JSON.")
+    return encoded.decode()

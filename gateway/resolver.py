@@ -29,6 +29,8 @@ from gateway.config import Listen
 
 CACHE_ENTRIES: Final = 10_000
 LIFETIME_S: Final = 10.0  # of one question, all servers and retries together
+FAILURE_S: Final = 5.0  # so long a failed lookup is not tried again (RFC 2308, 7: at most 5 minutes)
+FAILURES: Final = 1000  # that are remembered
 _TRY_S: Final = 2.0  # for one answer of one server
 _PROBES: Final = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}  # RFC 5737, 3849: documentation
 # Letters, digits, hyphens inside (RFC 5321, 4.1.2), and underscores, which some hosts have.
@@ -70,6 +72,7 @@ class Resolver:
         self._resolver.lifetime = lifetime_s
         self._resolver.timeout = min(_TRY_S, lifetime_s)
         self._asking: dict[tuple[dns.name.Name, str], asyncio.Future[Answer | None]] = {}
+        self._failed: dict[tuple[dns.name.Name, str], tuple[LookupFailed, float]] = {}
 
     async def mx(self, domain: str) -> tuple[tuple[int, str], ...] | Missing | LookupFailed:
         """(preference, host) of each MX record; the host "" is the null MX's."""
@@ -85,7 +88,7 @@ class Resolver:
     async def addresses(self, host: str, *, ipv4: bool, ipv6: bool) -> tuple[str, ...] | Missing | LookupFailed:
         """The host's addresses, IPv6 first and then by turns. With one family failing, the other is enough."""
         kinds = [kind for kind, wanted in (("AAAA", ipv6), ("A", ipv4)) if wanted]
-        answers = [await self._ask(host, kind) for kind in kinds]
+        answers = await asyncio.gather(*[self._ask(host, kind) for kind in kinds])
         found = [[str(record.address) for record in a] for a in answers if isinstance(a, dns.resolver.Answer)]
         if found:
             longest = max(map(len, found))
@@ -105,7 +108,10 @@ class Resolver:
             if answer is not None:
                 return answer
             # Who asked was cancelled: the next in line asks.
-        future: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        if (failed := self._failed.get(question)) is not None and failed[1] > loop.time():
+            return failed[0]
+        future: asyncio.Future[Answer | None] = loop.create_future()
         self._asking[question] = future
         answer = None
         try:
@@ -113,7 +119,15 @@ class Resolver:
         finally:
             del self._asking[question]
             future.set_result(answer)
+        if isinstance(answer, LookupFailed):
+            self._remember(question, answer, loop.time() + FAILURE_S)
         return answer
+
+    def _remember(self, question: tuple[dns.name.Name, str], failed: LookupFailed, until: float) -> None:
+        self._failed.pop(question, None)
+        while len(self._failed) >= FAILURES:
+            del self._failed[next(iter(self._failed))]
+        self._failed[question] = (failed, until)
 
     async def _lookup(self, name: dns.name.Name, kind: str) -> Answer:
         try:

@@ -5,6 +5,7 @@ deadline and then cancels. It does not decide what to drain: the owners do.
 """
 
 import asyncio
+import logging
 import os
 import socket
 import time
@@ -12,6 +13,8 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
+
+log = logging.getLogger("gateway.runtime")
 
 ID_EPOCH_MS: Final = 1_577_836_800_000  # 2020-01-01T00:00:00Z: 41 bits of milliseconds last until 2089
 _ALPHABET: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -136,5 +139,9 @@ def notify_systemd(state: str) -> None:
     if not path:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-        sock.connect("\0" + path[1:] if path.startswith("@") else path)
-        sock.sendall(state.encode())
+        try:
+            sock.connect("\0" + path[1:] if path.startswith("@") else path)
+            sock.sendall(state.encode())
+        except OSError as error:
+            # The manager is gone or restarting; that must never end the daemon, least of all before it has drained.
+            log.warning("systemd cannot be told %s: %s", state, error)

@@ -206,15 +206,19 @@ class Carrier:
         said: dict[int, Said] = {}
         left = recipients
         reached = False
+        tried: Hop | None = None
         if self._session is not None and self._session_for == (route, domain):
             # The way of the last message: no lookup.
-            reached, left = await self._through(self._session.hop, left, said, claimed, prefix)
+            tried = self._session.hop
+            reached, left = await self._through(tried, left, said, claimed, prefix)
         if left:
             self.close()
             hops = await self._hops(route, domain)
             if isinstance(hops, Word):
-                return said | _for_all(left, hops)
+                return _for_all(left, hops) | said  # what a host said is worth more
             for hop in hops:
+                if hop == tried:
+                    continue  # it has just refused: greylisting wants a pause
                 got_through, left = await self._through(hop, left, said, claimed, prefix)
                 reached = reached or got_through
                 if not left:
@@ -235,7 +239,10 @@ class Carrier:
             session = self._session or self._shared.pool.kept(hop) or await self._shared.pool.open(hop)
             if isinstance(session, Failure):
                 for recipient in recipients:
-                    said[recipient.id] = Said(session.word, hop.name, hop.address)
+                    before = said.get(recipient.id)
+                    if before is None or session.word.code or not before.word.code:
+                        said[recipient.id] = Said(session.word, hop.name, hop.address)
+                    # else a backup that cannot be reached hides the reply of the host before it
                 return False, recipients
             self._session = session
             try:

@@ -107,17 +107,11 @@ class Channel(asyncio.Protocol):
         try:
             replies = self._reader.feed(data)
         except MalformedReply as error:
+            self._take(error.before)  # a 250 to the content stands, whatever follows it
             self.end(f"the remote host does not speak SMTP: {error}")
             return
-        for reply in replies:
-            if not self._wanted:
-                self._unasked(reply)
-                return
-            self._wanted -= 1
-            self._replies.append(reply)
-            if reply.code == 421:  # RFC 5321, 3.8: it closes now, whatever else was asked
-                self.end(reply.text)
-                return
+        if not self._take(replies):
+            return
         if not self._wanted:
             self._wake()
         elif replies:
@@ -141,6 +135,19 @@ class Channel(asyncio.Protocol):
         self._paused = False
         if not self._wanted:
             self._wake()  # only `drain` waits without a reply being owed
+
+    def _take(self, replies: list[Reply]) -> bool:
+        """Give replies to who waits for them; False: the conversation ends here."""
+        for reply in replies:
+            if not self._wanted:
+                self._unasked(reply)
+                return False
+            self._wanted -= 1
+            self._replies.append(reply)
+            if reply.code == 421:  # RFC 5321, 3.8: it closes now, whatever else was asked
+                self.end(reply.text)
+                return False
+        return True
 
     def _unasked(self, reply: Reply) -> None:
         if not self.busy or self.early is not None:

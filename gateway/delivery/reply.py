@@ -27,7 +27,11 @@ class Reply:
 
 
 class MalformedReply(ValueError):
-    """What came is no SMTP reply."""
+    """What came is no SMTP reply; `before` are the replies that were whole before it."""
+
+    def __init__(self, text: str, before: list[Reply]) -> None:
+        super().__init__(text)
+        self.before = before
 
 
 class ReplyReader:
@@ -43,12 +47,10 @@ class ReplyReader:
         """Every reply that is whole now. Raises MalformedReply."""
         lines = (self._buffer + data if self._buffer else data).split(b"\n")
         self._buffer = lines.pop()
-        if len(self._buffer) > MAX_LINE:
-            raise MalformedReply("a line without an end")
-        replies = []
+        replies: list[Reply] = []
         for line in lines:
             if not line[:3].isdigit() or line[3:4] not in _SEPARATORS:
-                raise MalformedReply(f"not a reply: {line[:80]!r}")
+                raise MalformedReply(f"not a reply: {line[:80]!r}", replies)
             if line[3:4] != b"-" and not self._lines and len(line) <= _SHORT:
                 replies.append(_one_line(line))
                 continue
@@ -57,7 +59,9 @@ class ReplyReader:
                 replies.append(make_reply(self._lines))
                 self._lines = []
             elif len(self._lines) > MAX_LINES:
-                raise MalformedReply("a reply without an end")
+                raise MalformedReply("a reply without an end", replies)
+        if len(self._buffer) > MAX_LINE:
+            raise MalformedReply("a line without an end", replies)
         return replies
 
 

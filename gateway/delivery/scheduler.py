@@ -108,10 +108,13 @@ class Scheduler:
         """Claim nothing new, give back what was not begun, wait for what is on the wire."""
         self._stopping = True
         self._kicked.set()
+        waiting = []
         for lane in self._lanes.values():
-            waiting, lane.pending = list(lane.pending), deque()
-            if waiting:
-                await self._give_back(lane, waiting)
+            waiting.append((lane, list(lane.pending)))
+            lane.pending.clear()
+        for lane, messages in waiting:
+            if messages:
+                await self._give_back(lane, messages)
         try:
             await asyncio.wait_for(self._idle.wait(), timeout_s)
         except TimeoutError:

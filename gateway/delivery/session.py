@@ -8,6 +8,7 @@ goes wrong is a `Failure`, a value. aiosmtplib's protocol connects and negotiate
 import asyncio
 import functools
 import ipaddress
+import os
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,7 +112,8 @@ async def _open(hop: Hop, timeouts: Timeouts, *, starttls: bool) -> Session:
     except ssl.SSLError as error:
         raise _TlsFailed("tls", f"TLS with {hop.name} failed: {_tls_text(error)}") from error
     except OSError as error:
-        raise _Failed("connect", f"cannot connect to {hop.name}: {error.strerror or error}") from error
+        why = os.strerror(error.errno) if error.errno else str(error)  # asyncio's own text does not say why
+        raise _Failed("connect", f"cannot connect to {hop.name}: {why}") from error
     except ValueError as error:  # a host name that no certificate can have
         raise _TlsFailed("tls", f"TLS with {hop.name} failed: {error}") from error
     try:
@@ -131,7 +133,7 @@ async def _negotiate(
     extensions, mechanisms = await _ehlo(protocol, hop, timeouts)
     if context is not None:
         if "starttls" in extensions:
-            await _starttls(protocol, hop, context)
+            await _starttls(protocol, hop, timeouts, context)
             extensions, mechanisms = await _ehlo(protocol, hop, timeouts)
         elif hop.tls is HopTls.STARTTLS:
             raise _TlsFailed("starttls", f"{hop.name} does not offer STARTTLS, which this route requires")
@@ -162,9 +164,10 @@ async def _ehlo(protocol: SMTPProtocol, hop: Hop, timeouts: Timeouts) -> tuple[d
     return {}, []
 
 
-async def _starttls(protocol: SMTPProtocol, hop: Hop, context: ssl.SSLContext) -> None:
+async def _starttls(protocol: SMTPProtocol, hop: Hop, timeouts: Timeouts, context: ssl.SSLContext) -> None:
+    timeout_s = min(_HANDSHAKE_S, timeouts.command_s)
     try:
-        await protocol.start_tls(context, server_hostname=hop.name, timeout=_HANDSHAKE_S)
+        await protocol.start_tls(context, server_hostname=hop.name, timeout=timeout_s)
     except SMTPResponseException as error:
         word = _refused("starttls", SMTPResponse(error.code, error.message)).word
         raise _TlsFailed(word.stage, word.text, code=word.code, enhanced=word.enhanced) from error

@@ -99,7 +99,9 @@ class FakeDns:
         self._fill(reply, name, kind)
         packed = cast(bytes, reply.pack())
         if transport == "udp" and len(packed) > 512:
-            return cast(bytes, reply.truncate().pack())
+            reply.rr = []
+            reply.header.tc = 1
+            return cast(bytes, reply.pack())
         return packed
 
     def _fill(self, reply: Any, name: str, kind: str) -> None:

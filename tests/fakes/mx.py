@@ -62,6 +62,11 @@ class Conversation:
         assert self.writer is not None
         self.writer.write(text.encode() + b"\r\n")
 
+    async def over(self) -> None:
+        """Wait for its end, which must not take long."""
+        async with asyncio.timeout(5):
+            await self.ended.wait()
+
     def drop(self) -> None:
         """Hang up."""
         assert self.writer is not None
@@ -216,6 +221,8 @@ class _Host:
             await self._writer.drain()
         if do.drop:
             raise _Dropped
+        while not do.reply and not do.after:
+            await self._read()  # silence lasts until the client goes
 
     async def _command(self, line: str) -> None:
         verb = line.partition(" ")[0].upper()

@@ -69,5 +69,7 @@ def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         runtime.notify_systemd("READY=1")
         assert listener.recv(100) == b"READY=1"
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
+    runtime.notify_systemd("STOPPING=1")  # a manager that is away is no reason to stop short
     monkeypatch.delenv("NOTIFY_SOCKET")
     runtime.notify_systemd("READY=1")

@@ -1,0 +1,650 @@
+"""One message to one destination, with real DNS, real hosts, a real pool and a real signer: the way it takes."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import dkim as dkimpy
+import pytest
+
+from gateway.config import (
+    CaptureRoute,
+    Config,
+    Delivery,
+    Dns,
+    HopTls,
+    IpFamily,
+    MxRoute,
+    RelayRoute,
+    Route,
+    Secret,
+    Signing,
+)
+from gateway.delivery.attempt import Carrier, Couriers
+from gateway.delivery.pool import Pool
+from gateway.delivery.signer import Signer
+from gateway.errors import StoreError
+from gateway.events import EventType, State
+from gateway.message import canonical, dkim
+from gateway.message.model import Facts
+from gateway.policy.domains import Domains, SendingDomain, SigningKey
+from gateway.resolver import Resolver
+from gateway.runtime import Clock, uuid7
+from gateway.store.queue import Claimed, Due, Leased, Queue, Result
+from tests.fakes.dns import FakeDns
+from tests.fakes.mx import Do, FakeMx, Reaction
+from tests.fakes.outbound import BRISK, IMPATIENT
+
+NOW = 1_700_000_000_000
+DAY_MS = 24 * 3600 * 1000
+HEADER = b"From: a@sender.test\r\nTo: b@example.test\r\nSubject: hello\r\n\r\n"
+CONTENT = HEADER + b"how are you\r\n"
+ZONE = """
+example.test    MX 10 one.test
+example.test    MX 20 two.test
+example.test    MX 30 three.test
+one.test        A  127.0.0.1
+two.test        A  127.0.0.2
+three.test      A  127.0.0.3
+gw.test         A  127.0.0.9
+bare.test       A  127.0.0.1
+null.test       MX 0 .
+homeless.test   MX 10 nowhere.test
+loop.test       MX 10 GW.test
+loop.test       MX 20 one.test
+behind.test     MX 10 one.test
+behind.test     MX 20 gw.test
+behind.test     MX 30 two.test
+servfail.test   SERVFAIL
+refused.test    REFUSED
+half.test       MX 10 servfail.test
+half.test       MX 20 one.test
+relay.test      A  127.0.0.1
+other.test      MX 10 two.test
+"""
+
+
+class Pieces:
+    """The one verb of a queue that an attempt needs."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self._pieces = pieces
+
+    async def piece(self, message: int, index: int) -> bytes:
+        if index >= len(self._pieces):
+            raise StoreError("the piece is missing")
+        return self._pieces[index]
+
+
+@dataclass(slots=True)
+class Desk:
+    """Everything an attempt stands on. `now_s` is the monotonic clock's."""
+
+    dns: FakeDns
+    couriers: Couriers
+    now_s: float = 0.0
+
+    def carrier(self, route: str = "direct", domain: str = "example.test") -> Carrier:
+        return self.couriers.carrier(Due(1, route, domain))
+
+    async def deliver(
+        self, *recipients: str, route: str = "direct", domain: str = "example.test", **changes: Any
+    ) -> tuple[Result, ...]:
+        carrier = self.carrier(route, domain)
+        try:
+            return await attempt(carrier, *recipients, **changes)
+        finally:
+            carrier.close()
+
+    async def one(self, domain: str, **more: Any) -> Result:
+        """The result for a single recipient at that domain."""
+        (result,) = await self.deliver(f"b@{domain}", domain=domain, **more)
+        return result
+
+
+async def attempt(carrier: Carrier, *recipients: str, **changes: Any) -> tuple[Result, ...]:
+    (made,) = await carrier.deliver(claimed(*recipients, **changes))
+    assert (made.message, made.destination) == (7, 1)
+    assert [result.recipient for result in made.results] == list(range(len(made.results)))
+    return made.results
+
+
+def claimed(*recipients: str, content: bytes = CONTENT, **changes: Any) -> Claimed:
+    header, _, body = content.partition(b"\r\n\r\n")
+    hasher = canonical.BodyHasher()
+    hasher.update(body)
+    made = Claimed(
+        message=7,
+        uuid=uuid7(NOW),
+        account="main",
+        key="shop",
+        envelope_sender="a@sender.test",
+        header_from="a@sender.test",
+        message_id="<x@sender.test>",
+        facts=Facts(len(content), len(header) + 4, hasher.digest(), eight_bit=False, utf8_header=False, dot_lines=True),
+        created_at=NOW,
+        expires_at=NOW + DAY_MS,
+        priority=0,
+        piece_count=1,
+        content=content,
+        recipients=tuple(
+            Leased(number, address, attempts=0, fence=3, possible_duplicate=False)
+            for number, address in enumerate(recipients or ("b@example.test",))
+        ),
+    )
+    return replace(made, **changes)
+
+
+@contextlib.asynccontextmanager
+async def desk(
+    routes: Iterable[Route],
+    *,
+    zone: str = ZONE,
+    queue: Pieces | None = None,
+    keys: Iterable[SendingDomain] = (),
+    **delivery: Any,
+) -> AsyncIterator[Desk]:
+    async with FakeDns(zone) as dns:
+        config = Config(
+            hostname="gw.test",
+            dns=Dns((dns.listen,)),
+            routes={route.name: route for route in routes},
+            delivery=Delivery(**{"timeouts": BRISK} | delivery),
+        )
+        pool, signer, domains = Pool(config.delivery), Signer(), Domains()
+        domains.load(keys)
+        couriers = Couriers(
+            config,
+            cast(Queue, queue or Pieces()),
+            Resolver([dns.listen], lifetime_s=0.3),
+            pool,
+            signer,
+            domains,
+            Clock(now_ms=lambda: NOW, monotonic=lambda: made.now_s),
+            rng=random.Random(1),
+            ipv6=False,
+        )
+        made = Desk(dns, couriers)
+        try:
+            yield made
+        finally:
+            await pool.close()
+            signer.close()
+
+
+@contextlib.asynccontextmanager
+async def hosts(*scripts: dict[str, Reaction] | None, **options: Any) -> AsyncIterator[list[FakeMx]]:
+    """Hosts on one port of 127.0.0.1, 127.0.0.2 and so on; None: nobody listens there."""
+    async with contextlib.AsyncExitStack() as stack:
+        first = FakeMx(scripts[0], **options)
+        await stack.enter_async_context(first)
+        made = [first]
+        for number, script in enumerate(scripts[1:], start=2):
+            host = FakeMx(script, address=f"127.0.0.{number}", port=first.port, **options)
+            if script is not None:
+                await stack.enter_async_context(host)
+            made.append(host)
+        if scripts[0] is None:
+            first._server.close()
+            await first._server.wait_closed()
+        yield made
+
+
+def direct(host: FakeMx, **changes: Any) -> MxRoute:
+    fields: dict[str, Any] = {"port": host.port, "tls": HopTls.NONE}
+    return MxRoute("direct", **fields | changes)
+
+
+def relay(mx: FakeMx, **changes: Any) -> RelayRoute:
+    fields: dict[str, Any] = {"host": "relay.test", "port": mx.port, "tls": HopTls.NONE}
+    return RelayRoute("relay", **fields | changes)
+
+
+# MX hosts
+
+
+async def test_the_best_host_gets_it() -> None:
+    async with hosts({}, {}, {}) as (one, two, three), desk([direct(one)]) as at:
+        result = await at.one("example.test")
+    assert (result.state, result.event, result.attempts) == (State.DELIVERED, EventType.DELIVERED, 1)
+    assert (result.host, result.address, result.to) == ("one.test", "127.0.0.1", "b@example.test")
+    assert result.reply.startswith("250 2.0.0 queued")
+    assert one.transactions[0].content == CONTENT
+    assert two.conversations == three.conversations == []
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        None,
+        {"connect": "421 4.3.2 busy"},
+        {"connect": "554 5.7.1 no service"},
+        {"connect": Do(drop=True)},
+        {"EHLO": "451 4.3.0 later"},
+        {"MAIL": "451 4.3.0 later"},
+        {"MAIL": "421 4.3.2 busy"},
+        {"MAIL": Do(drop=True)},
+        {"RCPT": "450 4.2.0 greylisted"},
+        {"DATA": "451 4.3.0 later"},
+        {"dot": "451 4.3.0 later"},
+    ],
+    ids=str,
+)
+async def test_the_next_host_is_tried(script: dict[str, Reaction] | None) -> None:
+    async with hosts(script, {}, {}) as (one, two, three), desk([direct(one)]) as at:
+        result = await at.one("example.test")
+    assert (result.state, result.host, result.attempts) == (State.DELIVERED, "two.test", 1)
+    assert len(two.transactions) == 1
+    assert three.conversations == []
+
+
+@pytest.mark.parametrize("stage", ["MAIL", "RCPT", "DATA", "dot"])
+async def test_a_permanent_word_is_final(stage: str) -> None:
+    async with hosts({stage: "550 5.1.1 no such user"}, {}) as (one, two), desk([direct(one)]) as at:
+        result = await at.one("example.test")
+    assert (result.state, result.stage, result.host) == (State.BOUNCED, stage.lower(), "one.test")
+    assert result.reply == "550 5.1.1 no such user"
+    assert two.conversations == []
+
+
+async def test_what_may_have_been_delivered_is_not_tried_elsewhere() -> None:
+    async with hosts({"dot": Do(drop=True)}, {}) as (one, two), desk([direct(one)]) as at:
+        result = await at.one("example.test")
+    assert (result.state, result.stage, result.possible_duplicate) == (State.DEFERRED, "dot", True)
+    assert two.conversations == []
+
+
+async def test_silence_after_the_dot_is_not_tried_elsewhere() -> None:
+    script: dict[str, Reaction] = {"dot": Do(gate=asyncio.Event())}
+    async with hosts(script, {}) as (one, two), desk([direct(one)], timeouts=IMPATIENT) as at:
+        result = await at.one("example.test")
+    assert (result.state, result.possible_duplicate) == (State.DEFERRED, True)
+    assert two.conversations == []
+
+
+async def test_every_recipient_ends_in_a_state_of_its_own() -> None:
+    def rcpt(line: str) -> str | None:
+        return {"b": "450 4.2.0 later", "c": "550 5.1.1 who?"}.get(line.removeprefix("RCPT TO:<")[0])
+
+    addresses = [f"{kind}{n}@example.test" for n in range(10) for kind in "abc"]
+    async with hosts({"RCPT": rcpt}, {"RCPT": "451 4.7.1 later"}) as (one, two), desk([direct(one)]) as at:
+        results = await at.deliver(*addresses)
+    wanted = {"a": State.DELIVERED, "b": State.DEFERRED, "c": State.BOUNCED}
+    assert [result.state for result in results] == [wanted[address[0]] for address in addresses]
+    assert [result.to for result in results] == addresses
+    assert {result.host for result in results if result.state is State.DEFERRED} == {"two.test"}
+    assert len(one.transactions) == 1
+    asked = [command for command in two.commands if command.startswith("RCPT")]
+    assert asked == [f"RCPT TO:<{address}>" for address in addresses if address[0] == "b"]
+
+
+async def test_a_backup_that_is_down_does_not_hide_what_the_host_said() -> None:
+    async with hosts({"RCPT": "450 4.2.0 greylisted"}, None, None) as (one, *_), desk([direct(one)]) as at:
+        result = await at.one("example.test")
+    assert (result.state, result.stage, result.reply) == (State.DEFERRED, "rcpt", "450 4.2.0 greylisted")
+    assert result.host == "one.test"
+
+
+async def test_all_hosts_failing_is_temporary() -> None:
+    script: dict[str, Reaction] = {"connect": "554 5.7.1 no service"}
+    async with hosts(script, script, script) as (one, two, three), desk([direct(one)]) as at:
+        result = await at.one("example.test")
+    assert (result.state, result.stage, result.host) == (State.DEFERRED, "greeting", "three.test")
+    assert NOW < result.next_at <= NOW + 72_000
+    assert [len(host.conversations) for host in (one, two, three)] == [1, 1, 1]
+
+
+async def test_equal_hosts_share_the_load() -> None:
+    zone = ZONE + "even.test MX 10 one.test\neven.test MX 10 two.test"
+    async with hosts({}, {}) as (one, two), desk([direct(one)], zone=zone) as at:
+        for _ in range(24):
+            assert (await at.one("even.test")).state is State.DELIVERED
+    assert one.transactions
+    assert two.transactions
+
+
+async def test_a_host_with_several_addresses() -> None:
+    zone = "many.test MX 10 mx.many.test\nmx.many.test A 127.0.0.1\nmx.many.test A 127.0.0.2"
+    async with hosts(None, {}) as (one, two), desk([direct(one)], zone=zone) as at:
+        result = await at.one("many.test")
+    assert (result.state, result.address) == (State.DELIVERED, "127.0.0.2")
+    assert len(two.transactions) == 1
+
+
+async def test_no_mx_is_the_domains_own_address() -> None:
+    async with hosts({}) as (one,), desk([direct(one)]) as at:
+        assert (await at.one("bare.test")).host == "bare.test"
+
+
+async def test_an_address_literal_is_its_own_host() -> None:
+    async with hosts({}) as (one,), desk([direct(one)]) as at:
+        assert (await at.one("[127.0.0.1]")).state is State.DELIVERED
+        assert (await at.one("[IPv6:::zz]")).state is State.DEFERRED
+        assert at.dns.queries == []
+    assert one.transactions[0].recipients == ["b@[127.0.0.1]"]
+
+
+@pytest.mark.parametrize(
+    ("domain", "text"),
+    [
+        ("null.test", "5.1.10"),
+        ("nowhere.test", "5.1.2"),
+        ("homeless.test", "5.4.4"),
+        ("loop.test", "5.4.6"),
+    ],
+)
+async def test_a_domain_that_takes_no_mail_bounces(domain: str, text: str) -> None:
+    async with hosts({}) as (one,), desk([direct(one)]) as at:
+        result = await at.one(domain)
+    assert (result.state, result.event, result.stage) == (State.BOUNCED, EventType.BOUNCED, "dns")
+    assert text in result.reply
+    assert one.conversations == []
+
+
+@pytest.mark.parametrize("domain", ["servfail.test", "refused.test"])
+async def test_a_failed_lookup_is_temporary_and_never_falls_back_to_an_address(domain: str) -> None:
+    async with hosts({}) as (one,), desk([direct(one)]) as at:
+        result = await at.one(domain)
+        assert at.dns.asked(domain, "A") == 0
+    assert (result.state, result.stage) == (State.DEFERRED, "dns")
+    assert "4.4.3" in result.reply
+    assert one.conversations == []
+
+
+async def test_a_host_whose_lookup_fails_is_passed_over() -> None:
+    async with hosts({}) as (one,), desk([direct(one)]) as at:
+        assert (await at.one("half.test")).host == "one.test"
+
+
+async def test_only_hosts_with_failed_lookups_is_temporary() -> None:
+    zone = ZONE + "blind.test MX 10 servfail.test\nblind.test MX 20 nowhere.test"
+    async with hosts({}) as (one,), desk([direct(one)], zone=zone) as at:
+        result = await at.one("blind.test")
+    assert (result.state, result.stage) == (State.DEFERRED, "dns")
+
+
+async def test_hosts_behind_ourselves_are_never_tried() -> None:
+    async with hosts({"RCPT": "451 4.3.0 later"}, {}) as (one, two), desk([direct(one)]) as at:
+        result = await at.one("behind.test")
+    assert (result.state, result.host) == (State.DEFERRED, "one.test")
+    assert two.conversations == []
+
+
+async def test_the_family_of_the_route_is_kept_to() -> None:
+    async with hosts({}) as (one,), desk([direct(one, ip_family=IpFamily.IPV6)]) as at:
+        result = await at.one("example.test")
+        assert at.dns.asked("one.test", "AAAA") == 1
+        assert at.dns.asked("one.test", "A") == 0
+    assert "5.4.4" in result.reply
+    assert one.conversations == []
+
+
+async def test_no_ipv6_without_a_route_for_it() -> None:
+    async with hosts({}) as (one,), desk([direct(one)]) as at:
+        await at.one("example.test")
+        assert at.dns.asked("one.test", "AAAA") == 0
+
+
+# Places nobody answers for
+
+
+async def test_an_unreachable_destination_is_not_tried_again_at_once() -> None:
+    async with hosts(None, None, None) as (one, *_), desk([direct(one)]) as at:
+        first = await at.one("example.test")
+        assert (first.state, first.stage, first.note) == (State.DEFERRED, "connect", "")
+        asked = len(at.dns.queries)
+        second = await at.one("example.test")
+        assert (second.state, second.stage) == (State.DEFERRED, "connect")
+        assert second.note.startswith("not tried")
+        assert len(at.dns.queries) == asked
+        async with FakeMx(port=one.port) as back:
+            assert (await at.one("bare.test")).state is State.DELIVERED  # another destination, another memory
+            at.now_s += 31
+            assert (await at.one("example.test")).state is State.DELIVERED
+        assert len(back.transactions) == 2
+
+
+async def test_a_host_that_answers_is_not_unreachable() -> None:
+    async with hosts({"RCPT": ["451 4.3.0 later", None]}) as (one,), desk([direct(one)]) as at:
+        assert (await at.one("bare.test")).state is State.DEFERRED
+        assert (await at.one("bare.test")).state is State.DELIVERED
+
+
+# Connections
+
+
+async def test_a_carrier_keeps_its_connection() -> None:
+    async with hosts({}) as (one,), desk([direct(one)]) as at:
+        carrier = at.carrier()
+        for _ in range(5):
+            assert (await attempt(carrier))[0].state is State.DELIVERED
+        carrier.close()
+        other = at.carrier()
+        assert (await attempt(other))[0].state is State.DELIVERED
+        other.close()
+        assert at.dns.asked("example.test", "MX") == 1
+    assert len(one.conversations) == 1
+    assert len(one.transactions) == 6
+
+
+async def test_messages_per_connection() -> None:
+    async with hosts({}) as (one,), desk([direct(one)], messages_per_connection=2) as at:
+        carrier = at.carrier()
+        for _ in range(6):
+            assert (await attempt(carrier))[0].state is State.DELIVERED
+        carrier.close()
+    assert [len(conversation.transactions) for conversation in one.conversations] == [2, 2, 2]
+
+
+@pytest.mark.parametrize("end", [Do(drop=True), Do("421 4.4.2 idle too long", drop=True)], ids=["drop", "421"])
+async def test_a_dead_kept_connection_is_replaced_at_no_cost(end: Do) -> None:
+    async with hosts({"MAIL": [None, end]}, {}) as (one, two), desk([direct(one)]) as at:
+        carrier = at.carrier()
+        for _ in range(2):
+            (result,) = await attempt(carrier)
+            assert (result.state, result.attempts, result.host) == (State.DELIVERED, 1, "one.test")
+            assert not result.possible_duplicate
+        carrier.close()
+    assert len(one.conversations) == 2
+    assert two.conversations == []
+
+
+async def test_a_503_to_rset_bounces_nothing() -> None:
+    """Trap 13."""
+    script: dict[str, Reaction] = {"RCPT": ["550 5.1.1 who?"], "RSET": "503 5.5.1 not now"}
+    async with hosts(script) as (one,), desk([direct(one)]) as at:
+        carrier = at.carrier()
+        assert (await attempt(carrier))[0].state is State.BOUNCED
+        (result,) = await attempt(carrier)
+        carrier.close()
+    assert (result.state, result.attempts) == (State.DELIVERED, 1)
+    assert len(one.conversations) == 2
+
+
+async def test_a_host_that_refused_for_now_on_a_kept_connection_is_not_asked_twice() -> None:
+    """Asking a greylisting host again within the same attempt is rude and gives the same word."""
+    async with hosts({"RCPT": [None, "450 4.2.0 greylisted"]}, {}) as (one, _), desk([direct(one)]) as at:
+        carrier = at.carrier()
+        assert (await attempt(carrier))[0].host == "one.test"
+        (result,) = await attempt(carrier)
+        carrier.close()
+    assert (result.state, result.host) == (State.DELIVERED, "two.test")
+    assert sum(command.startswith("RCPT") for command in one.commands) == 2
+
+
+async def test_the_word_of_a_kept_connection_outlives_a_failed_lookup() -> None:
+    async with hosts({"RCPT": [None, "450 4.2.0 greylisted"]}) as (one,), desk([direct(one)]) as at:
+        carrier = at.carrier(domain="bare.test")
+        assert (await attempt(carrier, "b@bare.test"))[0].state is State.DELIVERED
+        at.dns.load("bare.test SERVFAIL")
+        at.couriers.resolver = Resolver([at.dns.listen], lifetime_s=0.3)  # nothing is remembered
+        (result,) = await attempt(carrier, "b@bare.test")
+        carrier.close()
+    assert (result.state, result.stage, result.reply) == (State.DEFERRED, "rcpt", "450 4.2.0 greylisted")
+
+
+async def test_tls_that_fails_is_noted() -> None:
+    zone = "tls.test MX 10 one.test\none.test A 127.0.0.1"
+    script: dict[str, Reaction] = {"STARTTLS": "454 4.7.0 not now"}
+    async with hosts(script, offers=("PIPELINING", "STARTTLS")) as (one,):
+        route = direct(one, tls=HopTls.OPPORTUNISTIC)
+        async with desk([route], zone=zone) as at:
+            result = await at.one("tls.test")
+    assert (result.state, result.tls) == (State.DELIVERED, "")
+    assert result.note == "TLS failed, sent in clear: 454 4.7.0 not now"
+
+
+async def test_required_tls_that_is_missing_sends_nothing() -> None:
+    async with hosts({}) as (one,), desk([direct(one, tls=HopTls.STARTTLS)]) as at:
+        result = await at.one("bare.test")
+    assert (result.state, result.stage) == (State.DEFERRED, "starttls")
+    assert all(not command.startswith("MAIL") for command in one.commands)
+
+
+# Routes
+
+
+async def test_a_relay_gets_all_domains_in_one_transaction() -> None:
+    async with hosts({}) as (one,), desk([relay(one)]) as at:
+        results = await at.deliver("b@example.test", "c@null.test", route="relay", domain="")
+    assert {result.state for result in results} == {State.DELIVERED}
+    assert one.transactions[0].recipients == ["b@example.test", "c@null.test"]
+
+
+@pytest.mark.parametrize("host", ["nowhere.test", "servfail.test"])
+async def test_a_relay_that_cannot_be_found_is_temporary(host: str) -> None:
+    """Trap 11."""
+    async with hosts({}) as (one,), desk([relay(one, host=host)]) as at:
+        result = await at.one("example.test", route="relay")
+    assert (result.state, result.stage) == (State.DEFERRED, "route")
+    assert host in result.reply
+
+
+async def test_a_relay_is_looked_up_once_in_a_while() -> None:
+    async with hosts({}) as (one,), desk([relay(one)]) as at:
+        for _ in range(3):
+            carrier = at.carrier("relay", "")
+            await attempt(carrier)
+            carrier.close()
+        assert at.dns.asked("relay.test", "A") == 1
+
+
+async def test_a_relay_named_by_its_address_is_not_looked_up() -> None:
+    async with hosts({}) as (one,), desk([relay(one, host="127.0.0.1")]) as at:
+        assert (await at.one("example.test", route="relay")).state is State.DELIVERED
+        assert at.dns.queries == []
+
+
+async def test_a_refused_relay_login_is_temporary() -> None:
+    login = {"username": "shop", "password": Secret("canary")}
+    async with hosts({"AUTH": "535 5.7.8 no"}, offers=("AUTH PLAIN",)) as (one,), desk([relay(one, **login)]) as at:
+        result = await at.one("example.test", route="relay")
+    assert (result.state, result.stage, result.reply) == (State.DEFERRED, "auth", "535 5.7.8 no")
+
+
+async def test_a_route_that_was_removed_waits() -> None:
+    async with desk([]) as at:
+        result = await at.one("example.test", route="gone")
+    assert (result.state, result.stage) == (State.DEFERRED, "route")
+    assert "gone" in result.reply
+
+
+async def test_a_changed_route_reaches_queued_mail() -> None:
+    async with hosts({}, {}) as (one, two), desk([relay(one)]) as at:
+        carrier = at.carrier("relay", "")
+        assert (await attempt(carrier))[0].address == "127.0.0.1"
+        at.couriers.config = replace(at.couriers.config, routes={"relay": relay(one, host="127.0.0.2")})
+        assert (await attempt(carrier))[0].address == "127.0.0.2"
+        carrier.close()
+    assert len(two.transactions) == 1
+
+
+async def test_capture_lets_nothing_out() -> None:
+    async with desk([CaptureRoute("box")]) as at:
+        results = await at.deliver("b@example.test", "c@null.test", route="box")
+        assert at.dns.queries == []
+    assert [(r.state, r.event) for r in results] == [(State.CAPTURED, EventType.CAPTURED)] * 2
+
+
+async def test_mail_queued_for_a_relay_that_became_direct_is_sorted_by_domain() -> None:
+    async with hosts({}, {}) as (one, two), desk([direct(one)]) as at:
+        results = await at.deliver("b@example.test", "c@other.test", "d@example.test", "e@null.test", domain="")
+    assert [result.state for result in results] == [State.DELIVERED] * 3 + [State.BOUNCED]
+    assert [t.recipients for t in one.transactions] == [["b@example.test", "d@example.test"]]
+    assert [t.recipients for t in two.transactions] == [["c@other.test"]]
+
+
+# Content and verdicts
+
+
+async def test_large_content_comes_from_the_store_in_pieces() -> None:
+    pieces = [HEADER, *[b".line\r\n" * 10_000] * 4]
+    large = b"".join(pieces)
+    async with hosts({}) as (one,), desk([direct(one)], queue=Pieces(*pieces)) as at:
+        (result,) = await at.deliver(content=large)
+        assert result.state is State.DELIVERED
+        carrier = at.carrier()
+        message = replace(claimed(content=large), content=None, piece_count=5)
+        (made,) = await carrier.deliver(message)
+        carrier.close()
+    assert made.results[0].state is State.DELIVERED
+    assert [t.content for t in one.transactions] == [large, large]
+
+
+async def test_content_that_cannot_be_read_waits() -> None:
+    async with hosts({}) as (one,), desk([direct(one)], queue=Pieces(HEADER)) as at:
+        carrier = at.carrier()
+        (made,) = await carrier.deliver(replace(claimed(), content=None, piece_count=2))
+        carrier.close()
+        assert (made.results[0].state, made.results[0].stage) == (State.DEFERRED, "store")
+        assert (await at.one("example.test")).state is State.DELIVERED  # the connection was not used again
+    assert [t.content for t in one.transactions] == [CONTENT]
+
+
+async def test_an_error_of_ours_costs_this_attempt_only(caplog: pytest.LogCaptureFixture) -> None:
+    async with hosts({}) as (one,), desk([direct(one)]) as at:
+        carrier = at.carrier()
+        (made,) = await carrier.deliver(replace(claimed(), facts=cast(Facts, None)))
+        assert (made.results[0].state, made.results[0].stage) == (State.DEFERRED, "internal")
+        assert (await attempt(carrier))[0].state is State.DELIVERED
+        carrier.close()
+    assert "the delivery of eml_" in caplog.text
+    assert "NoneType" not in made.results[0].reply
+
+
+async def test_what_is_too_old_expires() -> None:
+    async with hosts({"RCPT": "450 4.2.0 later"}) as (one,), desk([direct(one)]) as at:
+        result = await at.one("bare.test", expires_at=NOW)
+        assert (result.state, result.event) == (State.FAILED, EventType.EXPIRED)
+        assert result.reply == "450 4.2.0 later"
+        soon = await at.one("bare.test", expires_at=NOW + 5)
+        assert (soon.state, soon.next_at) == (State.DEFERRED, NOW + 5)
+
+
+async def test_a_doubt_from_before_is_kept() -> None:
+    doubtful = (Leased(0, "b@example.test", attempts=4, fence=9, possible_duplicate=True),)
+    async with hosts({}) as (one,), desk([direct(one)]) as at:
+        result = await at.one("example.test", recipients=doubtful)
+    assert (result.possible_duplicate, result.attempts, result.fence) == (True, 5, 9)
+
+
+@pytest.fixture(scope="module")
+def key() -> dkim.PrivateKey:
+    return dkim.load_private_key(dkim.generate_rsa())
+
+
+async def test_the_route_signs(key: dkim.PrivateKey) -> None:
+    domain = SendingDomain("sender.test", require_dkim=True, key=SigningKey("sender.test", "s1", key))
+    async with hosts({}) as (one,), desk([direct(one), relay(one, dkim=Signing.NONE)], keys=[domain]) as at:
+        assert (await at.one("example.test")).state is State.DELIVERED
+        assert (await at.one("example.test", route="relay")).state is State.DELIVERED
+    signed, unsigned = (t.content for t in one.transactions)
+    assert signed.startswith(b"DKIM-Signature: ")
+    assert signed.endswith(CONTENT)
+    record = dkim.public_record(key).encode()
+    assert dkimpy.verify(signed, dnsfunc=lambda name, timeout=5: record)
+    assert unsigned == CONTENT
+    assert f"SIZE={len(signed)}" in one.transactions[0].mail
