@@ -289,12 +289,14 @@ class Intake:
             date=date,
         )
         self._check_fixed(principal, fixed)
+        ascii_header = fixed.header.isascii()
         facts = Facts(
             size=len(fixed.header) + seen.body_size,
             header_size=len(fixed.header),
             body_hash=seen.hasher.digest(),
-            eight_bit=seen.scan.eight_bit,
-            utf8_header=not fixed.header.isascii(),
+            eight_bit=seen.scan.eight_bit or not ascii_header,
+            # Raw 8-bit fields of a client that never said SMTPUTF8 pass as they always did, as 8-bit content.
+            utf8_header=envelope.smtputf8 and not ascii_header,
             dot_lines=seen.scan.dot_lines or b"\n." in fixed.header,
         )
         idempotency = None

@@ -58,7 +58,7 @@ class Couriers:
     signer: Signer
     domains: Domains
     clock: Clock
-    rng: random.Random = field(default_factory=random.SystemRandom)
+    rng: random.Random = field(default_factory=random.Random)
     unreachable: dict[tuple[str, str], tuple[Word, float]] = field(default_factory=dict)
     relay_addresses: dict[str, tuple[tuple[str, ...], float]] = field(default_factory=dict)
     ipv6: bool = field(default_factory=has_ipv6_route)
@@ -97,6 +97,7 @@ class Carrier:
             log.exception("the delivery of %s failed", show_id("eml_", claimed.uuid))
             said = _for_all(claimed.recipients, Word("internal", 0, "4.3.0", "451 4.3.0 internal error, logged"))
         ended = shared.clock.now_ms()
+        jitter = shared.rng.random()
         return (
             Attempt(
                 message=claimed.message,
@@ -105,11 +106,11 @@ class Carrier:
                 route=self._due.route,
                 started_at=started,
                 ended_at=ended,
-                results=tuple([self._result(r, said[r.id], claimed, ended) for r in claimed.recipients]),
+                results=tuple([self._result(r, said[r.id], claimed, ended, jitter) for r in claimed.recipients]),
             ),
         )
 
-    def _result(self, recipient: Leased, said: Said, claimed: Claimed, now: int) -> Result:
+    def _result(self, recipient: Leased, said: Said, claimed: Claimed, now: int, jitter: float) -> Result:
         tries = recipient.attempts + 1
         word = said.word
         if word.stage == "capture":
@@ -129,7 +130,7 @@ class Carrier:
             expires_at=claimed.expires_at,
             now=now,
             retry_s=self._shared.config.delivery.retry_s,
-            rng=self._shared.rng,
+            jitter=jitter,
         )
         return Result(
             recipient.id,
@@ -344,7 +345,7 @@ class Carrier:
             case Missing.RECORD:
                 hosts: list[str] | Word = [domain]  # RFC 5321, 5.1: the domain's own address
             case _:
-                hosts = mx.order(records, frozenset({self._shared.config.hostname.lower()}), self._shared.rng)
+                hosts = mx.order(records, self._own_names(route), self._shared.rng)
         if isinstance(hosts, Word):
             return hosts
         hops: list[Hop] = []
@@ -356,6 +357,12 @@ class Carrier:
             elif not isinstance(addresses, Missing):
                 hops += [self._mx_hop(route, host, ip) for ip in addresses]
         return hops or failed or mx.no_address(domain)
+
+    def _own_names(self, route: MxRoute) -> frozenset[str]:
+        """Our name among MX hosts is a loop only where we would answer; beside another MTA it is that one's name."""
+        config = self._shared.config
+        answers = any(listener.listen.port == route.port for listener in config.smtp.listeners)
+        return frozenset({config.hostname.lower()} if answers else ())
 
     def _mx_hop(self, route: MxRoute, host: str, ip: str) -> Hop:
         return Hop(

@@ -113,7 +113,7 @@ async def _open(hop: Hop, timeouts: Timeouts, *, starttls: bool) -> Session:
         raise _TlsFailed("tls", f"TLS with {hop.name} failed: {_tls_text(error)}") from error
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else str(error)  # asyncio's own text does not say why
-        raise _Failed("connect", f"cannot connect to {hop.name}: {why}") from error
+        raise _Failed("connect", f"cannot connect to {hop.name} port {hop.port}: {why}") from error
     except ValueError as error:  # a host name that no certificate can have
         raise _TlsFailed("tls", f"TLS with {hop.name} failed: {error}") from error
     try:

@@ -1,10 +1,9 @@
-"""What a reply, or the lack of one, means for a recipient. Pure: now and rng are arguments.
+"""What a reply, or the lack of one, means for a recipient. Pure: now and jitter are arguments.
 
 Guarantees: what is not understood is temporary; a permanent word about our session (greeting, EHLO, STARTTLS, AUTH)
 is never the recipient's fault; nothing outlives `expires_at`. It does not choose the next host: attempt.py does.
 """
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -100,10 +99,11 @@ _BY_STAGE: Final = {
 }
 
 
-def judge(
-    word: Word, *, tries: int, expires_at: int, now: int, retry_s: Sequence[float], rng: random.Random
-) -> Decision:
-    """The fate of a recipient after `word`; `tries` counts this attempt. Times in Unix milliseconds."""
+def judge(word: Word, *, tries: int, expires_at: int, now: int, retry_s: Sequence[float], jitter: float) -> Decision:
+    """The fate of a recipient after `word`; `tries` counts this attempt. Times in Unix milliseconds.
+
+    `jitter` is a random number of [0, 1), the same for all recipients of an attempt, so that they stay together.
+    """
     if 200 <= word.code < 300:
         return Decision(State.DELIVERED, EventType.DELIVERED)
     bounce_class, scope = classify(word)
@@ -112,14 +112,14 @@ def judge(
     if now >= expires_at:
         # Expired is ours to say: the remote never refused for good.
         return Decision(State.FAILED, EventType.EXPIRED, bounce_class=BounceClass.MESSAGE_EXPIRED, scope=scope)
-    next_at = min(now + retry_delay_ms(tries, retry_s, rng), expires_at)
+    next_at = min(now + retry_delay_ms(tries, retry_s, jitter), expires_at)
     return Decision(State.DEFERRED, EventType.DEFERRED, next_at, bounce_class, scope)
 
 
-def retry_delay_ms(tries: int, retry_s: Sequence[float], rng: random.Random) -> int:
+def retry_delay_ms(tries: int, retry_s: Sequence[float], jitter: float) -> int:
     """The pause after the try of that number: the step of the configuration (the last repeats), ±20 %."""
     step_s = retry_s[min(max(tries, 1), len(retry_s)) - 1]
-    return int(step_s * 1000 * rng.uniform(1 - _JITTER, 1 + _JITTER))
+    return int(step_s * 1000 * (1 - _JITTER + 2 * _JITTER * jitter))
 
 
 def classify(word: Word) -> tuple[BounceClass, Scope]:

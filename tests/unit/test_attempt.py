@@ -17,11 +17,14 @@ from gateway.config import (
     Dns,
     HopTls,
     IpFamily,
+    Listen,
     MxRoute,
     RelayRoute,
     Route,
     Secret,
     Signing,
+    Smtp,
+    SmtpListener,
 )
 from gateway.delivery.attempt import Carrier, Couriers
 from gateway.delivery.pool import Pool
@@ -148,8 +151,12 @@ async def desk(
     **delivery: Any,
 ) -> AsyncIterator[Desk]:
     async with FakeDns(zone) as dns:
+        routes = list(routes)
+        # We would answer at the port of the MX route: there our own name among the hosts is a loop.
+        ports = [route.port for route in routes if isinstance(route, MxRoute)]
         config = Config(
             hostname="gw.test",
+            smtp=Smtp(tuple(SmtpListener(Listen("127.0.0.1", port)) for port in ports)),
             dns=Dns((dns.listen,)),
             routes={route.name: route for route in routes},
             delivery=Delivery(**{"timeouts": BRISK} | delivery),
