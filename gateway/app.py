@@ -154,6 +154,7 @@ class Gateway(Core):
         config = self.config
         try:
             self._signer = Signer()
+            self._signer.start()
             self._pool = Pool(config.delivery)
             self._couriers = Couriers(
                 config,
@@ -219,7 +220,7 @@ class Gateway(Core):
         )
         await self.supervisor.cancel_all(timeout_s=2)
         await self._pool.close()
-        self._signer.close()
+        await self._signer.close()
         await super().close()
 
     def actions(self) -> Mapping[str, Action]:

@@ -1,106 +1,180 @@
-"""Signing in threads: the expensive step between `dkim.prepare` and `dkim.finish`, behind one seam.
+"""Signing beside the daemon: the expensive step between `dkim.prepare` and `dkim.finish`, behind one seam.
 
-Guarantees: the event loop never computes a signature; what was handed over is signed or, where its caller
-has gone, skipped; after `close` nothing is left running. It knows nothing of messages: digests go in,
-signatures come out, so that a process of its own can take the threads' place.
+Guarantees: neither the event loop nor a thread of this process computes a signature (two threads here cost a third of
+the throughput: they and the loop wait for one interpreter lock); every job ends with its signature or an error, also
+when the signing process dies: it is started again and asked again. It knows nothing of messages.
 """
 
 import asyncio
-import threading
+import contextlib
+import logging
+import os
+import socket
+import subprocess
+import sys
 from collections import deque
-from queue import Empty, SimpleQueue
+from pathlib import Path
 from typing import Final
 
+from gateway.delivery.signing import ANSWER, HEAD, NO_JOB, PACKET_BYTES
+from gateway.errors import GatewayError
 from gateway.message.dkim import PrivateKey
 
-THREADS: Final = 2
-WAKE_EVERY: Final = 4  # while more jobs wait: a wake-up costs 40 µs, four signatures take 3 ms
+MAX_DEATHS: Final = 5  # of the signing process in a row, without a signature between: more is no accident
+_ANSWERS_A_TURN: Final = 64  # taken in one turn of the loop at most
+_END_S: Final = 5.0
 
-_Job = tuple["asyncio.Future[bytes]", PrivateKey, bytes]
+log = logging.getLogger("gateway.delivery")
+
+
+class SigningError(GatewayError):
+    """A signature could not be made."""
 
 
 class Signer:
-    """A pool of signing threads for the running loop; constructed in that loop.
+    """Owns the signing process; constructed in the running loop. The process starts with the first job, or `start`."""
 
-    One thread-safe queue in, one list out. A thread wakes the loop when no job is left for it or WAKE_EVERY of
-    its results wait, and not if the loop was woken already: a lone signature comes back at once, many share a
-    wake-up.
-    """
-
-    def __init__(self, *, threads: int = THREADS) -> None:
+    def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._ready: deque[tuple[asyncio.Future[bytes], bytes | Exception]] = deque()
-        self._waking = False
+        self._process: subprocess.Popen[bytes] | None = None
+        self._sock: socket.socket | None = None
+        self._keys: dict[PrivateKey, tuple[int, bytes]] = {}  # number and PEM
+        self._jobs: dict[int, tuple[asyncio.Future[bytes], bytes]] = {}  # future and request, in order
+        self._unsent: deque[bytes] = deque()
+        self._last_job = NO_JOB
+        self._deaths = 0
         self._closed = False
-        self._threads = [
-            threading.Thread(target=self._work, name=f"signer-{number}", daemon=True) for number in range(threads)
-        ]
-        for thread in self._threads:
-            thread.start()
+
+    def start(self) -> None:
+        """Start the process, so that the first message does not wait for it (0.2 s)."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
+        with theirs:
+            self._process = subprocess.Popen(  # noqa: S603 - our own module with our own interpreter
+                [sys.executable, "-m", "gateway.delivery.signing", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env=environment,
+            )
+        ours.setblocking(False)
+        self._sock = ours
+        self._loop.add_reader(ours.fileno(), self._readable)
+        for number, pem in self._keys.values():
+            self._send(HEAD.pack(number, NO_JOB) + pem)
+        for _, request in self._jobs.values():
+            self._send(request)
 
     def sign(self, key: PrivateKey, digest: bytes) -> asyncio.Future[bytes]:
-        """Await the raw signature over a SHA-256 digest (32 octets). Cancelling the wait skips the work."""
+        """Await the raw signature over a SHA-256 digest (32 octets). Raises SigningError."""
         if self._closed:
             raise RuntimeError("the signer is closed")
+        if self._sock is None:
+            self.start()
+        known = self._keys.get(key)
+        if known is None:
+            known = self._keys[key] = (len(self._keys) + 1, key.pem())
+            self._send(HEAD.pack(known[0], NO_JOB) + known[1])
+        self._last_job = job = self._last_job + 1
+        request = HEAD.pack(known[0], job) + digest
         future: asyncio.Future[bytes] = self._loop.create_future()
-        self._jobs.put((future, key, digest))
+        self._jobs[job] = (future, request)
+        self._send(request)
         return future
 
-    def close(self) -> None:
-        """Sign what was handed over, then end the threads. Blocks so long: call it after deliveries."""
+    async def close(self) -> None:
+        """End the process; jobs that are still open fail."""
         if self._closed:
             return
         self._closed = True
-        for _ in self._threads:
-            self._jobs.put(None)
-        for thread in self._threads:
-            thread.join()
+        self._hang_up()
+        self._fail("the signer was closed")
+        if self._process is not None:
+            await asyncio.to_thread(self._reap, self._process)
 
-    def _work(self) -> None:
-        unannounced = 0
-        job = self._jobs.get()
-        while job is not None:
-            if self._finish(*job):
-                unannounced += 1
-            if unannounced >= WAKE_EVERY:
-                unannounced = self._wake()
-            try:
-                job = self._jobs.get_nowait()
-            except Empty:
-                unannounced = self._wake()  # never wait on results that nobody was told of
-                job = self._jobs.get()
-        self._wake()
-
-    def _finish(self, future: asyncio.Future[bytes], key: PrivateKey, digest: bytes) -> bool:
-        if future.cancelled():
-            return False
+    def _send(self, packet: bytes) -> None:
+        assert self._sock is not None
+        if self._unsent:
+            self._unsent.append(packet)
+            return
         try:
-            self._ready.append((future, key.sign(digest)))
-        except Exception as error:  # noqa: BLE001 a thread's root: the error is the caller's
-            self._ready.append((future, error))
-        return True
+            self._sock.send(packet)
+        except (BlockingIOError, InterruptedError):
+            self._unsent.append(packet)
+            self._loop.add_writer(self._sock.fileno(), self._writable)
+        except OSError:
+            pass  # it died; the reader sees the end and asks again
 
-    def _wake(self) -> int:
-        """Have the loop fetch what is ready; 0 results are unannounced then.
+    def _writable(self) -> None:
+        assert self._sock is not None
+        try:
+            while self._unsent:
+                self._sock.send(self._unsent[0])
+                self._unsent.popleft()
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self._unsent.clear()
+        self._loop.remove_writer(self._sock.fileno())
 
-        Append, then look at `_waking`; `_resolve` clears it, then fetches: so no result stays without a wake-up.
-        """
-        if self._ready and not self._waking:
-            self._waking = True
-            try:
-                self._loop.call_soon_threadsafe(self._resolve)
-            except RuntimeError:
-                self._ready.clear()  # the loop is closed: nobody waits any more
-        return 0
-
-    def _resolve(self) -> None:
-        self._waking = False
-        while self._ready:
-            future, result = self._ready.popleft()
-            if future.done():
-                continue  # cancelled while it was being signed
-            if isinstance(result, Exception):
-                future.set_exception(result)
+    def _readable(self) -> None:
+        assert self._sock is not None
+        try:
+            for _ in range(_ANSWERS_A_TURN):
+                packet = self._sock.recv(PACKET_BYTES)
+                if not packet:
+                    break
+                self._answered(packet)
             else:
-                future.set_result(result)
+                return
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            log.warning("the signing process cannot be read: %s", error)
+        self._died()
+
+    def _answered(self, packet: bytes) -> None:
+        self._deaths = 0
+        future, _ = self._jobs.pop(ANSWER.unpack_from(packet)[0])
+        if future.done():
+            return  # cancelled meanwhile
+        signature = packet[ANSWER.size :]
+        if signature:
+            future.set_result(signature)
+        else:
+            future.set_exception(SigningError("the signature could not be made"))
+
+    def _died(self) -> None:
+        self._hang_up()
+        self._deaths += 1
+        if self._process is not None:
+            # It has ended, or it has closed its socket and will.
+            self._process.kill()
+            self._process.wait()
+        log.error("the signing process ended (%s); it is started again", self._process and self._process.returncode)
+        if self._deaths <= MAX_DEATHS:
+            self.start()
+        else:
+            self._deaths = 0  # the next job tries again
+            self._fail("the signing process keeps ending")
+
+    def _hang_up(self) -> None:
+        if self._sock is not None:
+            self._loop.remove_reader(self._sock.fileno())
+            self._loop.remove_writer(self._sock.fileno())
+            self._sock.close()
+            self._sock = None
+        self._unsent.clear()
+
+    def _fail(self, why: str) -> None:
+        jobs, self._jobs = self._jobs, {}
+        for future, _ in jobs.values():
+            if not future.done():
+                future.set_exception(SigningError(why))
+
+    @staticmethod
+    def _reap(process: subprocess.Popen[bytes]) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_END_S)
+            return
+        process.kill()
+        process.wait()

@@ -79,6 +79,12 @@ class PrivateKey:
             return self._key.sign(digest, _PKCS1, _SHA256_DIGEST)
         return self._key.sign(digest)  # RFC 8463, 3: PureEdDSA over the digest
 
+    def pem(self) -> bytes:
+        """The key itself, for the process that signs (PKCS #8, unencrypted): never to be stored or shown."""
+        return self._key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+
     def public_bytes(self) -> bytes:
         """What `p=` holds: a SubjectPublicKeyInfo for RSA, the bare 32 octets for Ed25519 (RFC 8463, 4)."""
         public = self._key.public_key()

@@ -179,7 +179,7 @@ async def desk(
             yield made
         finally:
             await pool.close()
-            signer.close()
+            await signer.close()
 
 
 @contextlib.asynccontextmanager

@@ -1,16 +1,16 @@
-"""The signing threads: right signatures, errors and cancellation to the right caller, nothing left behind."""
+"""The signing process: right signatures, errors and cancellation to the right caller, nothing left behind."""
 
 import asyncio
 import hashlib
-import threading
+import os
+import signal
 from collections.abc import AsyncIterator
 from functools import cache
-from typing import ClassVar
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
-from gateway.delivery.signer import WAKE_EVERY, Signer
+from gateway.delivery.signer import MAX_DEATHS, Signer, SigningError
 from gateway.message import dkim
 from gateway.message.dkim import Algorithm, PrivateKey
 
@@ -24,138 +24,115 @@ def rsa_key() -> PrivateKey:
 async def signer() -> AsyncIterator[Signer]:
     made = Signer()
     yield made
-    made.close()
+    await made.close()
 
 
 def digest(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def signing_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("signer-")]
+def pid(signer: Signer) -> int:
+    assert signer._process is not None
+    return signer._process.pid
 
 
 async def test_a_lone_signature_comes_back(signer: Signer) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(10):
         assert await signer.sign(rsa_key(), digest("a")) == rsa_key().sign(digest("a"))
 
 
 async def test_many_signatures_reach_their_own_callers(signer: Signer) -> None:
     private = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(32))
     keys = [rsa_key(), PrivateKey(Algorithm.ED25519, private)]
-    texts = [str(number) for number in range(60)]
-    async with asyncio.timeout(10):
+    texts = [str(number) for number in range(300)]
+    async with asyncio.timeout(20):
         signatures = await asyncio.gather(
             *(signer.sign(keys[number % 2], digest(text)) for number, text in enumerate(texts))
         )
     assert signatures == [keys[number % 2].sign(digest(text)) for number, text in enumerate(texts)]
 
 
-@pytest.mark.parametrize("count", range(1, 2 * WAKE_EVERY + 3))
-async def test_no_number_of_jobs_leaves_a_result_unannounced(signer: Signer, count: int) -> None:
-    async with asyncio.timeout(5):
-        for round_number in range(3):
-            await asyncio.gather(*(signer.sign(rsa_key(), digest(f"{round_number}")) for _ in range(count)))
+async def test_more_than_the_socket_holds_is_sent_when_there_is_room(signer: Signer) -> None:
+    signer.start()
+    os.kill(pid(signer), signal.SIGSTOP)
+    jobs = [signer.sign(rsa_key(), digest(str(number))) for number in range(3000)]
+    assert signer._unsent
+    os.kill(pid(signer), signal.SIGCONT)
+    async with asyncio.timeout(30):
+        assert (await asyncio.gather(*jobs))[-1] == rsa_key().sign(digest("2999"))
+    assert not signer._unsent
 
 
-async def test_results_of_a_busy_loop_share_a_wake_up(signer: Signer) -> None:
-    """The loop sleeps in one callback while everything is signed: one fetch resolves it all."""
-    jobs = [signer.sign(rsa_key(), digest(str(number))) for number in range(20)]
-    fetched: list[int] = []
-    resolve = signer._resolve
-
-    def counted() -> None:
-        resolve()
-        fetched.append(sum(job.done() for job in jobs))
-
-    signer._resolve = counted  # type: ignore[method-assign]
-    signer.close()  # blocks the loop until all is signed
-    async with asyncio.timeout(5):
-        await asyncio.gather(*jobs)
-    assert fetched[-1] == len(jobs)
-    assert len(fetched) <= 2  # one, or two where a thread woke the loop before `_resolve` was replaced
-
-
-async def test_an_error_is_the_callers_and_the_thread_goes_on(signer: Signer) -> None:
-    async with asyncio.timeout(5):
-        for _ in range(5):
-            with pytest.raises(ValueError, match="digest"):
+async def test_an_error_is_the_callers_and_the_process_goes_on(signer: Signer) -> None:
+    async with asyncio.timeout(10):
+        for _ in range(3):
+            with pytest.raises(SigningError):
                 await signer.sign(rsa_key(), b"too short")
+        first = pid(signer)
         assert await signer.sign(rsa_key(), digest("a")) == rsa_key().sign(digest("a"))
+        assert pid(signer) == first
 
 
-async def test_cancelled_jobs_are_skipped_and_others_are_not() -> None:
-    """Every cancelled place, also the last of all: no other caller may wait for a wake-up that never comes."""
-    for cancelled in range(6):
-        signer = Signer()
-        jobs = [signer.sign(rsa_key(), digest(str(number))) for number in range(6)]
-        jobs[cancelled].cancel()
-        async with asyncio.timeout(5):
-            results = await asyncio.gather(*jobs, return_exceptions=True)
-        assert isinstance(results[cancelled], asyncio.CancelledError)
-        assert [result for result in results if isinstance(result, bytes)] == [
-            rsa_key().sign(digest(str(number))) for number in range(6) if number != cancelled
-        ]
-        signer.close()
-
-
-async def test_cancelling_after_it_was_signed_hurts_no_other_caller(signer: Signer) -> None:
-    jobs = [signer.sign(rsa_key(), digest(str(number))) for number in range(3)]
-    signer.close()  # all are signed now, and the results wait for the loop
+async def test_a_cancelled_job_hurts_no_other(signer: Signer) -> None:
+    jobs = [signer.sign(rsa_key(), digest(str(number))) for number in range(6)]
     jobs[0].cancel()
-    jobs[1].cancel()
-    async with asyncio.timeout(5):
-        assert await jobs[2] == rsa_key().sign(digest("2"))
-    assert jobs[0].cancelled()
+    jobs[5].cancel()
+    async with asyncio.timeout(10):
+        results = await asyncio.gather(*jobs, return_exceptions=True)
+    assert [result for result in results if isinstance(result, bytes)] == [
+        rsa_key().sign(digest(str(number))) for number in range(1, 5)
+    ]
 
 
-class GatedKey(PrivateKey):
-    """Signs when the gate opens, and counts."""
-
-    gate = threading.Event()
-    signed: ClassVar[list[bytes]] = []
-
-    def sign(self, digest: bytes) -> bytes:
-        assert self.gate.wait(10)
-        self.signed.append(digest)
-        return digest
-
-
-async def test_a_job_nobody_waits_for_is_not_computed(signer: Signer) -> None:
-    key = GatedKey(Algorithm.RSA, rsa_key()._key)
-    held = [signer.sign(key, digest(text)) for text in ("a", "b")]  # one for each thread
-    given_up = signer.sign(key, digest("c"))
-    given_up.cancel()
-    key.gate.set()
-    async with asyncio.timeout(5):
-        await asyncio.gather(*held)
-    signer.close()
-    assert sorted(key.signed) == sorted([digest("a"), digest("b")])
+async def test_a_process_that_is_killed_is_started_again_and_asked_again(signer: Signer) -> None:
+    async with asyncio.timeout(20):
+        await signer.sign(rsa_key(), digest("first"))
+        killed = pid(signer)
+        os.kill(killed, signal.SIGSTOP)
+        jobs = [signer.sign(rsa_key(), digest(str(number))) for number in range(5)]
+        os.kill(killed, signal.SIGKILL)
+        assert await asyncio.gather(*jobs) == [rsa_key().sign(digest(str(number))) for number in range(5)]
+        assert pid(signer) != killed
 
 
-async def test_close_signs_what_was_handed_over_and_ends_the_threads() -> None:
-    before = signing_threads()
+async def test_a_process_that_cannot_live_fails_the_jobs_instead_of_waiting_for_ever(
+    signer: Signer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    async with asyncio.timeout(10):
+        with pytest.raises(SigningError, match="keeps ending"):
+            await signer.sign(rsa_key(), digest("a"))
+        monkeypatch.undo()
+        assert await signer.sign(rsa_key(), digest("a")) == rsa_key().sign(digest("a"))
+    assert MAX_DEATHS < 10
+
+
+async def test_signals_for_the_daemon_do_not_end_it(signer: Signer) -> None:
+    async with asyncio.timeout(10):
+        await signer.sign(rsa_key(), digest("a"))
+        first = pid(signer)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            os.kill(first, number)
+        assert await signer.sign(rsa_key(), digest("b")) == rsa_key().sign(digest("b"))
+        assert pid(signer) == first
+
+
+async def test_close_ends_the_process_and_fails_what_is_open() -> None:
     signer = Signer()
-    assert len(signing_threads()) == len(before) + 2
-    jobs = [signer.sign(rsa_key(), digest(str(number))) for number in range(9)]
-    signer.close()
-    signer.close()
-    assert signing_threads() == before
-    async with asyncio.timeout(5):
-        assert len(await asyncio.gather(*jobs)) == 9
+    signer.start()
+    process = signer._process
+    assert process is not None
+    job = signer.sign(rsa_key(), digest("a"))
+    await signer.close()
+    await signer.close()
+    assert process.returncode == 0
+    with pytest.raises(SigningError, match="closed"):
+        await job
     with pytest.raises(RuntimeError, match="closed"):
         signer.sign(rsa_key(), digest("a"))
 
 
-def test_a_loop_that_ended_first_does_not_hurt() -> None:
-    signers: list[Signer] = []
-
-    async def leave_work_behind() -> None:
-        signer = Signer()
-        signers.append(signer)
-        for number in range(8):
-            signer.sign(rsa_key(), digest(str(number)))
-
-    asyncio.run(leave_work_behind())
-    signers[0].close()
-    assert signing_threads() == []
+async def test_a_signer_that_never_signed_has_no_process() -> None:
+    signer = Signer()
+    await signer.close()
+    assert signer._process is None
