@@ -1,7 +1,7 @@
-"""The configuration: one tree with every default, `load()` and `check()`.
+"""The configuration as values: one tree with every default.
 
-Names and meanings are those of etc/gateway.yaml, where each is explained. What this version does not serve is refused
-by name, never ignored.
+Names and meanings are those of etc/gateway.yaml, where each is explained. Nothing is read or checked here
+(configfile/ does that).
 """
 
 import os
@@ -14,6 +14,10 @@ from pathlib import Path
 MB = 1_000_000
 HOUR_S = 3600
 DAY_S = 24 * HOUR_S
+DATA_DIR = Path("/var/lib/mail-gateway")
+DATABASE = Path("gateway.db")
+MAX_MESSAGE = 35 * MB
+DEFAULT_ROUTE = "direct"
 
 Network = IPv4Network | IPv6Network
 
@@ -246,23 +250,23 @@ class Log:
     format: str = "text"  # text | json
 
 
-def _default_routes() -> dict[str, Route]:
-    return {"direct": MxRoute(name="direct")}
+def default_routes() -> dict[str, Route]:
+    return {DEFAULT_ROUTE: MxRoute(name=DEFAULT_ROUTE)}
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
     hostname: str = field(default_factory=socket.getfqdn)
-    data_dir: Path = Path("/var/lib/mail-gateway")
-    database: Path = Path("gateway.db")  # store.url "sqlite:gateway.db", relative to data_dir
-    max_message: int = 35 * MB  # composed size in bytes, both doors
+    data_dir: Path = DATA_DIR
+    database: Path = DATABASE  # store.url "sqlite:gateway.db", relative to data_dir
+    max_message: int = MAX_MESSAGE  # composed size in bytes, both doors
     tls: Tls | None = None
     http: Http = field(default_factory=Http)
     smtp: Smtp = field(default_factory=Smtp)
     limits: Limits = field(default_factory=Limits)
     dns: Dns = field(default_factory=Dns)
-    routes: dict[str, Route] = field(default_factory=_default_routes)
-    default_route: str = "direct"
+    routes: dict[str, Route] = field(default_factory=default_routes)
+    default_route: str = DEFAULT_ROUTE
     domains: dict[str, Domain] = field(default_factory=dict)
     keys: dict[str, KeyConfig] = field(default_factory=dict)
     delivery: Delivery = field(default_factory=Delivery)

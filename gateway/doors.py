@@ -69,7 +69,11 @@ class SmtpDoor:
             raise
 
     def network_principal(self, key_name: str) -> Principal:
-        return self._keys.named(key_name, self._clock.now_ms())
+        try:
+            return self._keys.named(key_name, self._clock.now_ms())
+        except Refused as refusal:
+            self._log.refused(door="smtp", key=key_name, client="", reason=refusal.reason.code, text=refusal.text)
+            raise
 
     def check_sender(self, principal: Principal, address: str) -> None:
         self._intake.check_sender(principal, address)

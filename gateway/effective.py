@@ -1,35 +1,180 @@
-"""The configuration as it is in force: every value, defaults too, secrets masked."""
+"""The configuration that is in force, as a file would say it: every value, defaults too, secrets masked.
 
-import dataclasses
+Guarantees: without secrets in it, what is shown reads back as the same configuration. Files are shown with their whole
+path.
+"""
+
 from collections.abc import Mapping
-from enum import Enum
-from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
-from gateway.config import Config, Listen, Secret
+from gateway.config import (
+    CaptureRoute,
+    Config,
+    Delivery,
+    HttpListener,
+    KeyConfig,
+    Limits,
+    MxRoute,
+    RelayRoute,
+    Retention,
+    Route,
+    SmtpListener,
+)
+
+_UNITS: Final = (("w", 604_800_000), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1))
+_SIZES: Final = (("GB", 1_000_000_000), ("MB", 1_000_000), ("KB", 1_000))
 
 
 def show(config: Config) -> str:
-    """YAML of the whole tree."""
-    return yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True)
+    """YAML of the whole configuration, in the order and with the words of etc/gateway.yaml."""
+    return yaml.safe_dump(_tree(config), sort_keys=False, allow_unicode=True, width=120)
 
 
-def _plain(value: Any) -> Any:
-    match value:
-        case Secret() | Listen():
-            return str(value)
-        case Enum():
-            return str(value.value)
-        case Path():
-            return str(value)
-        case Mapping():
-            return {str(key): _plain(child) for key, child in value.items()}
-        case tuple() | list():
-            return [_plain(child) for child in value]
-        case str() | int() | float() | None:
-            return value
-        case _ if dataclasses.is_dataclass(value):
-            return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    return str(value)
+def _tree(config: Config) -> dict[str, Any]:
+    return _given(
+        {
+            "hostname": config.hostname,
+            "data_dir": str(config.data_dir),
+            "store": {"url": f"sqlite:{config.database}"},
+            "max_message": _size(config.max_message),
+            "tls": config.tls and {"certificate": str(config.tls.certificate), "key": str(config.tls.key)},
+            "http": {"listeners": [_http_listener(listener) for listener in config.http.listeners]},
+            "smtp": {"listeners": [_smtp_listener(listener) for listener in config.smtp.listeners]},
+            "limits": _limits(config.limits),
+            "dns": {"nameservers": [str(server) for server in config.dns.nameservers]},
+            "routes": {name: _route(route) for name, route in config.routes.items()},
+            "default_route": config.default_route,
+            "domains": {
+                name: {
+                    "dkim": [{"selector": key.selector, "key": str(key.key)} for key in domain.dkim],
+                    "require_dkim": domain.require_dkim,
+                }
+                for name, domain in config.domains.items()
+            },
+            "keys": {name: _key(key) for name, key in config.keys.items()},
+            "delivery": _delivery(config.delivery),
+            "retention": _retention(config.retention),
+            "log": {"level": config.log.level, "format": config.log.format},
+        }
+    )
+
+
+def _http_listener(listener: HttpListener) -> dict[str, Any]:
+    return {"listen": str(listener.listen), "tls": listener.tls.value, "insecure": listener.insecure}
+
+
+def _smtp_listener(listener: SmtpListener) -> dict[str, Any]:
+    return _given(
+        {
+            "listen": str(listener.listen),
+            "tls": listener.tls.value,
+            "auth": listener.auth.value,
+            "min_tls": listener.min_tls,
+            "plaintext_auth": listener.plaintext_auth,
+            "bare_newlines": listener.bare_newlines and listener.bare_newlines.value,
+            "networks": {str(network): key for network, key in listener.networks},
+        }
+    )
+
+
+def _limits(limits: Limits) -> dict[str, int]:
+    return {
+        "recipients_per_message": limits.recipients_per_message,
+        "attachments": limits.attachments,
+        "connections_per_ip": limits.connections_per_ip,
+        "connections": limits.connections,
+    }
+
+
+def _route(route: Route) -> dict[str, Any]:
+    match route:
+        case CaptureRoute():
+            return {"type": "capture"}
+        case MxRoute():
+            return _given({"type": "mx", "port": route.port, "tls": route.tls.value, **_way_out(route)})
+        case RelayRoute():
+            return _given(
+                {
+                    "type": "relay",
+                    "host": route.host,
+                    "port": route.port,
+                    "tls": route.tls.value,
+                    "verify": route.verify,
+                    "ca": route.ca and str(route.ca),
+                    "username": route.username,
+                    "password": route.password and str(route.password),
+                    **_way_out(route),
+                }
+            )
+
+
+def _way_out(route: MxRoute | RelayRoute) -> dict[str, Any]:
+    return {
+        "ehlo": route.ehlo,
+        "source": route.source,
+        "ip_family": route.ip_family.value,
+        "dkim": route.dkim.value,
+    }
+
+
+def _key(key: KeyConfig) -> dict[str, Any]:
+    return _given(
+        {
+            "secret": str(key.secret),
+            "account": key.account,
+            "route": key.route,
+            "from": list(key.senders) or None,
+            "scopes": list(key.scopes),
+            "default_from": key.default_from,
+        }
+    )
+
+
+def _delivery(delivery: Delivery) -> dict[str, Any]:
+    timeouts = delivery.timeouts
+    return {
+        "retry": [_duration(pause) for pause in delivery.retry_s],
+        "expire_after": _duration(delivery.expire_after_s),
+        "concurrency": {"initial": delivery.concurrency_initial, "maximum": delivery.concurrency},
+        "messages_per_connection": delivery.messages_per_connection,
+        "connections": delivery.connections,
+        "max_hops": delivery.max_hops,
+        "timeouts": {
+            "connect": _duration(timeouts.connect_s),
+            "greeting": _duration(timeouts.greeting_s),
+            "command": _duration(timeouts.command_s),
+            "data_start": _duration(timeouts.data_start_s),
+            "data_block": _duration(timeouts.data_block_s),
+            "data_end": _duration(timeouts.data_end_s),
+        },
+    }
+
+
+def _retention(retention: Retention) -> dict[str, Any]:
+    return {
+        "content": {
+            "delivered": _duration(retention.content_delivered_s),
+            "failed": _duration(retention.content_failed_s),
+        },
+        "messages": _duration(retention.messages_s),
+        "events": _duration(retention.events_s),
+    }
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what is not set: None is how the file says so too."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _duration(seconds: float) -> str:
+    """In the largest unit that says it exactly: `5d`, `90m`, `500ms`."""
+    milliseconds = round(seconds * 1000)
+    if milliseconds == 0:
+        return "0s"
+    return next(f"{milliseconds // worth}{unit}" for unit, worth in _UNITS if milliseconds % worth == 0)
+
+
+def _size(count: int) -> str:
+    return next((f"{count // worth}{unit}" for unit, worth in _SIZES if count % worth == 0), f"{count}")

@@ -4,41 +4,51 @@ Exit codes: 0 done, 1 refused or not found, 2 usage, 75 try again later, 78 the 
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import gateway
-from gateway.cli import check, domain, key, queue, send, serve
+from gateway.cli import check, connect, domain, key, output, queue, send, serve
 from gateway.config import default_path
 from gateway.errors import ConfigError, GatewayError, StoreError
 
 EXIT_REFUSED = 1
 EXIT_TRY_LATER = 75  # EX_TEMPFAIL
 EXIT_CONFIG = 78  # EX_CONFIG
+EXIT_INTERRUPTED = 130
 
 
 def main(argv: Sequence[str]) -> int:
     """Run one command; returns its exit code."""
-    arguments = _parser().parse_args(argv)
+    output.prepare(sys.stdout, sys.stderr)
+    parser = _parser()
+    for argument in argv:
+        if not argument.isascii() and any("\ud800" <= c <= "\udfff" for c in argument):
+            parser.error(f"{argument!r} is not UTF-8 text")
+    arguments = parser.parse_args(argv)
     arguments.config = getattr(arguments, "config", None)
     try:
-        return int(arguments.run(arguments))
+        code = int(arguments.run(arguments))
+        sys.stdout.flush()
     except ConfigError as error:
-        print(f"{arguments.config or default_path()}: the configuration cannot be used:", file=sys.stderr)
-        for problem in error.problems:
-            print(f"  {problem}", file=sys.stderr)
+        path = arguments.config or default_path()
+        hint = "" if path.is_file() else check.NO_FILE
+        output.complain(f"{path}: the configuration cannot be used", *map(str, error.problems), hint=hint)
         return EXIT_CONFIG
     except StoreError as error:
-        print(f"mail-gateway: {error}", file=sys.stderr)
+        output.complain(*connect.words(error))
         return EXIT_TRY_LATER
     except GatewayError as error:
-        print(f"mail-gateway: {error}", file=sys.stderr)
+        output.complain(*connect.words(error))
         return EXIT_REFUSED
     except BrokenPipeError:  # `| head` closed the pipe: nobody is reading any more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's last flush complains
         return EXIT_REFUSED
     except KeyboardInterrupt:
-        return 130
+        return EXIT_INTERRUPTED
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,12 +2,13 @@
 
 import argparse
 import sys
-from typing import Any
+from typing import Any, Final
 
 from gateway import config, configfile, effective
 from gateway.cli import output
 
-EXIT_CONFIG = 78
+EXIT_CONFIG: Final = 78
+NO_FILE: Final = "Name another file with -c FILE or $MAIL_GATEWAY_CONFIG; `mail-gateway dev` needs none."
 
 
 def register(verbs: Any, common: argparse.ArgumentParser) -> None:
@@ -15,7 +16,8 @@ def register(verbs: Any, common: argparse.ArgumentParser) -> None:
     output.add_json(check)
     check.set_defaults(run=_check)
 
-    nouns = verbs.add_parser("config", help="show").add_subparsers(metavar="show", required=True)
+    parser = verbs.add_parser("config", parents=[common], help="show the configuration that is in force")
+    nouns = parser.add_subparsers(metavar="show", required=True)
     show = nouns.add_parser("show", parents=[common], help="the configuration with every value, secrets masked")
     show.add_argument("--effective", action="store_true", required=True, help="defaults too")
     show.set_defaults(run=_show)
@@ -32,11 +34,13 @@ def _check(arguments: argparse.Namespace) -> int:
 
     def people(_: Any) -> None:
         for warning in warnings:
-            print(f"{path}: warning: {warning}")
+            print(output.clean(f"{path}: warning: {warning}"), file=sys.stderr)
         for problem in problems:
-            print(f"{path}: {problem}", file=sys.stderr)
-        if not problems:
-            print(f"{path}: no problem found")
+            print(output.clean(f"{path}: {problem}"), file=sys.stderr)
+        if problems:
+            print(output.count(len(problems), "problem") if path.is_file() else NO_FILE, file=sys.stderr)
+        else:
+            print(output.clean(f"{path}: no problem found"))
 
     output.emit(arguments, result, people)
     return EXIT_CONFIG if problems else 0

@@ -7,64 +7,118 @@ who may do this.
 import argparse
 import asyncio
 import os
+import pwd
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from gateway import config, configfile, control
-from gateway.app import Core
-from gateway.errors import GatewayError, StoreError
+from gateway.app import Core, DataDirLocked
+from gateway.errors import GatewayError, Problem, Reason, Refused, StoreError
 
 
 class ActionError(GatewayError):
-    """The daemon refused."""
+    """The daemon refused: in words, with the reason's code and every problem where there are several."""
+
+    def __init__(self, text: str, *, code: str, problems: Sequence[str]) -> None:
+        super().__init__(text)
+        self.code = code
+        self.problems = problems
 
 
-def load(arguments: argparse.Namespace) -> config.Config:
-    """The configuration a command works with."""
-    return configfile.load(arguments.config)
+class Desk:
+    """Where the actions of one command are done.
+
+    The configuration is read whole only where no daemon answers: its secrets may be out of our reach (an environment
+    variable or a credential of the unit's), and the daemon has them already.
+    """
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        """Raises ConfigError."""
+        self._file: Path | None = arguments.config
+        self._data_dir = configfile.read_data_dir(self._file)
+        self._settings: config.Config | None = None
+
+    def act(self, action: str, args: dict[str, Any]) -> Any:
+        """Do one action of manage.py (or `send`), wherever the store is. Raises GatewayError."""
+        result = self.ask_daemon(action, args)
+        return result if result is not None else asyncio.run(_alone(self._own(), action, args))
+
+    def ask_daemon(self, action: str, args: dict[str, Any]) -> Any:
+        """As `act`, but None where no daemon runs."""
+        return asyncio.run(_ask(self._data_dir, action, args))
+
+    def _own(self) -> config.Config:
+        # Read once: who owns the data directory may not be allowed to read it again.
+        if self._settings is None:
+            self._settings = load(self._file)
+        return self._settings
 
 
-def act(arguments: argparse.Namespace, action: str, args: dict[str, Any]) -> Any:
-    """Do one action of manage.py (or `send`), wherever the store is. Raises GatewayError."""
-    settings = load(arguments)
+def load(file: Path | None) -> config.Config:
+    """The configuration; from here on we are who owns its data directory. Raises ConfigError, StoreError."""
+    settings = configfile.load(file)
     become_owner(settings.data_dir)
-    return asyncio.run(_act(settings, action, args))
+    return settings
 
 
-async def _act(settings: config.Config, action: str, args: dict[str, Any]) -> Any:
+async def _alone(settings: config.Config, action: str, args: dict[str, Any]) -> Any:
+    core = Core(settings)
     try:
-        reply = await control.call(settings.data_dir, action, args)
-    except (FileNotFoundError, ConnectionRefusedError):
-        async with Core(settings) as core:
+        async with core:
             return await core.actions()[action](args)
+    except DataDirLocked as error:
+        raise StoreError(f"{error}, but does not answer yet (or no longer): try again in a moment") from error
+
+
+async def _ask(data_dir: Path, action: str, args: dict[str, Any]) -> Any:
+    try:
+        reply = await control.call(data_dir, action, args)
+    except (FileNotFoundError, ConnectionRefusedError):
+        return None
+    except NotADirectoryError as error:
+        raise StoreError(f"the data directory {data_dir} is not a directory") from error
     except PermissionError as error:
-        raise StoreError(f"{settings.data_dir} is not ours to use: run this as its owner or as root") from error
-    except OSError as error:
+        raise StoreError(f"{data_dir} is not ours to use: run this as its owner or as root") from error
+    except (OSError, ValueError) as error:
         raise StoreError(f"the running daemon does not answer on its control socket: {error}") from error
     if not reply["ok"]:
-        problems = reply["error"].get("problems") or []
-        raise ActionError("\n  ".join([reply["error"]["text"], *problems[1:]]))
+        said = reply["error"]
+        raise ActionError(said["text"], code=said.get("code", ""), problems=said.get("problems", ()))
     return reply["result"]
 
 
+def words(error: GatewayError) -> list[str]:
+    """What is wrong, a line each, whether the daemon said it or we did."""
+    problems: Sequence[Problem | str] = getattr(error, "problems", ())
+    return [str(problem) for problem in problems] or [str(error)]
+
+
+def is_for(error: GatewayError, reason: Reason) -> bool:
+    """Whether an action was refused for that reason."""
+    if isinstance(error, ActionError):
+        return error.code == reason.code
+    return isinstance(error, Refused) and error.reason is reason
+
+
 def become_owner(data_dir: Path) -> None:
-    """As root, become the owner of the data directory, so that no file of root's is left in it."""
+    """As root, become the owner of the data directory, so that no file of root's is left in it. Raises StoreError."""
     if os.geteuid() != 0:
         return
     try:
         owner = data_dir.stat()
-    except FileNotFoundError:
+    except OSError:
+        return  # it is made, or found to be unusable, by who opens it
+    if owner.st_uid == 0:
         return
-    if owner.st_uid != 0:
-        os.initgroups(_user_name(owner.st_uid), owner.st_gid)
+    try:
+        try:
+            os.initgroups(pwd.getpwuid(owner.st_uid).pw_name, owner.st_gid)
+        except KeyError:
+            os.setgroups([owner.st_gid])  # a user without a name, as in a container
         os.setgid(owner.st_gid)
         os.setuid(owner.st_uid)
-
-
-def _user_name(uid: int) -> str:
-    import pwd
-
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return "nobody"
+    except PermissionError as error:
+        raise StoreError(
+            f"root may not become the owner of {data_dir} here (uid {owner.st_uid}): run this as that user"
+        ) from error

@@ -7,7 +7,7 @@ from gateway.cli import connect, output
 
 
 def register(verbs: Any, common: argparse.ArgumentParser) -> None:
-    parser = verbs.add_parser("domain", help="add, list, remove sending domains")
+    parser = verbs.add_parser("domain", parents=[common], help="add, list, remove sending domains")
     nouns = parser.add_subparsers(metavar="add|list|remove", required=True)
 
     add = nouns.add_parser("add", parents=[common], help="make a DKIM key for a domain and print its DNS record")
@@ -28,8 +28,7 @@ def register(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _add(arguments: argparse.Namespace) -> int:
-    result = connect.act(
-        arguments,
+    result = connect.Desk(arguments).act(
         "domain.add",
         {"name": arguments.name, "selector": arguments.selector, "require_dkim": arguments.require_dkim},
     )
@@ -54,9 +53,13 @@ def _list(arguments: argparse.Namespace) -> int:
             empty="There is no domain yet: mail-gateway domain add example.com",
         )
 
-    return output.emit(arguments, connect.act(arguments, "domain.list", {}), people)
+    return output.emit(arguments, connect.Desk(arguments).act("domain.list", {}), people)
 
 
 def _remove(arguments: argparse.Namespace) -> int:
-    result = connect.act(arguments, "domain.remove", {"name": arguments.name})
-    return output.emit(arguments, result, lambda domain: print(f"The domain {domain['name']} is removed."))
+    result = connect.Desk(arguments).act("domain.remove", {"name": arguments.name})
+    return output.emit(arguments, result, _print_removed)
+
+
+def _print_removed(domain: Any) -> None:
+    print(f"The domain {domain['name']} is removed: its mail goes unsigned. Its DNS record can go in a few days.")

@@ -2,14 +2,21 @@
 
 import argparse
 import sys
-from typing import Any
+from typing import Any, Final
 
-from gateway import yamltree
+from gateway.cli import arguments as values
 from gateway.cli import connect, output
+from gateway.errors import GatewayError
+
+_MAX_SECRET: Final = 1024  # characters read from standard input
+
+
+class SecretError(GatewayError):
+    """What standard input holds cannot be a key."""
 
 
 def register(verbs: Any, common: argparse.ArgumentParser) -> None:
-    parser = verbs.add_parser("key", help="create, list, show, revoke keys")
+    parser = verbs.add_parser("key", parents=[common], help="create, list, show, revoke keys")
     nouns = parser.add_subparsers(metavar="create|list|show|revoke", required=True)
 
     create = nouns.add_parser("create", parents=[common], help="create a key; its text is printed once")
@@ -31,7 +38,9 @@ def register(verbs: Any, common: argparse.ArgumentParser) -> None:
         help="send, read, manage, admin (default: send, read)",
     )
     create.add_argument("--default-from", metavar="A", help="the From of mail that names none")
-    create.add_argument("--expires", metavar="90d", help="when it stops to work")
+    create.add_argument(
+        "--expires", type=values.duration, metavar="90d", help="end it after this time (default: never)"
+    )
     text = create.add_mutually_exclusive_group()
     text.add_argument("--prefix", metavar="P", help="how its text begins (default: mgw_)")
     text.add_argument("--secret-stdin", action="store_true", help="read its text from standard input")
@@ -53,8 +62,8 @@ def register(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _create(arguments: argparse.Namespace) -> int:
-    result = connect.act(
-        arguments,
+    secret = _read_secret() if arguments.secret_stdin else None
+    result = connect.Desk(arguments).act(
         "key.create",
         {
             "name": arguments.name,
@@ -63,15 +72,17 @@ def _create(arguments: argparse.Namespace) -> int:
             "senders": arguments.senders,
             "scopes": arguments.scopes,
             "default_from": arguments.default_from,
-            "expires_s": yamltree.duration_s(arguments.expires) if arguments.expires else None,
+            "expires_s": arguments.expires,
             "prefix": arguments.prefix,
-            "secret": sys.stdin.readline().strip() if arguments.secret_stdin else None,
+            "secret": secret,
         },
     )
+    if secret is not None:
+        del result["secret"]  # who gave it knows it
 
     def people(key: Any) -> None:
         _print_key(key)
-        if not arguments.secret_stdin:
+        if "secret" in key:
             print(
                 f"\nkey: {key['secret']}\n"
                 "(shown this once; use it as Bearer token, and as SMTP password with any user name)"
@@ -93,7 +104,7 @@ def _list(arguments: argparse.Namespace) -> int:
                     key["from"],
                     key["scopes"],
                     key["hint"],
-                    key["expires_at"],
+                    key["expires_at"] or "never",
                     key["source"],
                 ]
                 for key in keys
@@ -101,16 +112,28 @@ def _list(arguments: argparse.Namespace) -> int:
             empty="There is no key yet: mail-gateway key create NAME",
         )
 
-    return output.emit(arguments, connect.act(arguments, "key.list", {}), people)
+    return output.emit(arguments, connect.Desk(arguments).act("key.list", {}), people)
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    return output.emit(arguments, connect.act(arguments, "key.show", {"name": arguments.name}), _print_key)
+    result = connect.Desk(arguments).act("key.show", {"name": arguments.name})
+    return output.emit(arguments, result, _print_key)
 
 
 def _revoke(arguments: argparse.Namespace) -> int:
-    result = connect.act(arguments, "key.revoke", {"name": arguments.name})
+    result = connect.Desk(arguments).act("key.revoke", {"name": arguments.name})
     return output.emit(arguments, result, lambda key: print(f"The key {key['name']} is revoked."))
+
+
+def _read_secret() -> str:
+    """The key's text from standard input: its first line."""
+    try:
+        secret = sys.stdin.readline(_MAX_SECRET).strip()
+    except UnicodeDecodeError as error:
+        raise SecretError("what standard input holds is not text") from error
+    if not secret:
+        raise SecretError("standard input holds no key: give it as one line")
+    return secret
 
 
 def _print_key(key: Any) -> None:
@@ -122,7 +145,10 @@ def _print_key(key: Any) -> None:
             ("route", key["route"] or "(default_route)"),
             ("from", key["from"]),
             ("scopes", key["scopes"]),
+            ("key", key["hint"]),
             ("default from", key["default_from"]),
             ("expires", key["expires_at"] or "never"),
+            ("created", key["created_at"]),
+            ("source", key["source"]),
         ]
     )

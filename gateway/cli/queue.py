@@ -1,15 +1,32 @@
 """`mail-gateway queue`: what waits, why, and when next."""
 
 import argparse
-from typing import Any
+from typing import Any, Final
 
-from gateway import yamltree
+from gateway.cli import arguments as values
 from gateway.cli import connect, output
 from gateway.events import State
 
+_LISTED: Final = 100
+_AT_ONCE: Final = 10_000  # recipients that one request may move
+_SHOWN: Final = (
+    "id",
+    "key",
+    "account",
+    "door",
+    "envelope_sender",
+    "from",
+    "subject",
+    "message_id",
+    "size",
+    "created_at",
+    "expires_at",
+)
+_REPLY_CHARACTERS: Final = 100  # of a remote reply in a table
+
 
 def register(verbs: Any, common: argparse.ArgumentParser) -> None:
-    parser = verbs.add_parser("queue", help="summary, list, show, retry")
+    parser = verbs.add_parser("queue", parents=[common], help="summary, list, show, retry")
     nouns = parser.add_subparsers(metavar="summary|list|show|retry", required=True)
 
     summary = nouns.add_parser("summary", parents=[common], help="how many wait, by destination")
@@ -18,6 +35,7 @@ def register(verbs: Any, common: argparse.ArgumentParser) -> None:
 
     listing = nouns.add_parser("list", parents=[common], help="queued recipients, oldest first")
     _add_filter(listing)
+    _add_limit(listing, _LISTED, str(_LISTED))
     output.add_json(listing)
     listing.set_defaults(run=_list)
 
@@ -28,7 +46,8 @@ def register(verbs: Any, common: argparse.ArgumentParser) -> None:
 
     retry = nouns.add_parser("retry", parents=[common], help="try waiting recipients now")
     _add_filter(retry)
-    retry.add_argument("--all", action="store_true", help="everything that waits")
+    _add_limit(retry, None, "all that match")
+    retry.add_argument("--all", action="store_true", help="everything that waits, where no filter is given")
     retry.add_argument("--dry-run", action="store_true", help="count them and list the first 25")
     output.add_json(retry)
     retry.set_defaults(run=_retry)
@@ -44,22 +63,29 @@ def _add_filter(parser: argparse.ArgumentParser) -> None:
     ):
         parser.add_argument(f"--{name}", metavar=name.upper(), help=text)
     parser.add_argument("--state", choices=[state.value for state in State if not state.final], help="in this state")
-    parser.add_argument("--older", metavar="1h", help="accepted longer ago than this")
-    parser.add_argument("--limit", type=int, default=100, metavar="N", help="at most so many (default: 100)")
+    parser.add_argument("--older", type=values.duration, metavar="1h", help="accepted longer ago than this")
+
+
+def _add_limit(parser: argparse.ArgumentParser, default: int | None, words: str) -> None:
+    parser.add_argument(
+        "--limit", type=values.at_least_one, default=default, metavar="N", help=f"at most so many (default: {words})"
+    )
 
 
 def _filter(arguments: argparse.Namespace) -> dict[str, Any]:
     wanted = {name: getattr(arguments, name) for name in ("id", "key", "account", "route", "domain", "state", "limit")}
-    return wanted | {"older_s": yamltree.duration_s(arguments.older) if arguments.older else None}
+    return wanted | {"older_s": arguments.older}
 
 
 def _summary(arguments: argparse.Namespace) -> int:
     def people(summary: Any) -> None:
         total = summary["total"]
+        if not any(total.values()):
+            print("The queue is empty.")
+            return
         print(f"{total['ready']} ready, {total['waiting']} waiting, {total['in_hand']} in hand, {total['held']} held")
         if summary["destinations"]:
             print()
-        if summary["destinations"]:
             output.table(
                 ["ROUTE", "DOMAIN", "READY", "WAITING", "IN HAND", "HELD", "NEXT ATTEMPT", "OLDEST"],
                 [
@@ -78,11 +104,18 @@ def _summary(arguments: argparse.Namespace) -> int:
                 empty="",
             )
 
-    return output.emit(arguments, connect.act(arguments, "queue.summary", {}), people)
+    return output.emit(arguments, connect.Desk(arguments).act("queue.summary", {}), people)
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    return output.emit(arguments, connect.act(arguments, "queue.list", _filter(arguments)), _print_rows)
+    rows = connect.Desk(arguments).act("queue.list", _filter(arguments))
+
+    def people(rows: Any) -> None:
+        _print_rows(rows)
+        if len(rows) == arguments.limit:
+            print(f"\nThere may be more; --limit shows more than {arguments.limit}.")
+
+    return output.emit(arguments, rows, people)
 
 
 def _print_rows(rows: Any) -> None:
@@ -97,7 +130,7 @@ def _print_rows(rows: Any) -> None:
                 row["attempts"],
                 row["next_attempt_at"],
                 row["blocked_by"],
-                row["last_reply"][:100],
+                row["last_reply"][:_REPLY_CHARACTERS],
             ]
             for row in rows
         ],
@@ -107,10 +140,7 @@ def _print_rows(rows: Any) -> None:
 
 def _show(arguments: argparse.Namespace) -> int:
     def people(message: Any) -> None:
-        output.fields(
-            [(name, message[name]) for name in ("id", "key", "account", "door", "envelope_sender", "from", "subject")]
-        )
-        output.fields([(name, message[name]) for name in ("message_id", "size", "created_at", "expires_at")])
+        output.fields([*((name.replace("_", " "), message[name]) for name in _SHOWN), *_labels(message)])
         print()
         output.table(
             ["TO", "STATE", "ATTEMPTS", "NEXT ATTEMPT", "BLOCKED BY", "HOST", "LAST REPLY"],
@@ -138,18 +168,32 @@ def _show(arguments: argparse.Namespace) -> int:
             empty="no event",
         )
 
-    return output.emit(arguments, connect.act(arguments, "queue.show", {"id": arguments.id}), people)
+    return output.emit(arguments, connect.Desk(arguments).act("queue.show", {"id": arguments.id}), people)
+
+
+def _labels(message: Any) -> list[tuple[str, Any]]:
+    """Tags and metadata, where there are any."""
+    pairs = [f"{name}={value}" for name, value in message["metadata"].items()]
+    return [(name, values) for name, values in (("tags", message["tags"]), ("metadata", pairs)) if values]
 
 
 def _retry(arguments: argparse.Namespace) -> int:
-    args = _filter(arguments) | {"all": arguments.all, "dry_run": arguments.dry_run}
+    desk = connect.Desk(arguments)
+    args = _filter(arguments) | {"all": arguments.all, "limit": arguments.limit or _AT_ONCE}
+    if arguments.dry_run:
+        result = desk.act("queue.retry", args | {"dry_run": True})
+        return output.emit(arguments, result, _print_dry_run)
+    result = desk.act("queue.retry", args)
+    moved = result["retried"]
+    while arguments.limit is None and moved == _AT_ONCE:
+        moved = desk.act("queue.retry", args)["retried"]
+        result["retried"] += moved
+    return output.emit(arguments, result, lambda r: print(f"{output.count(r['retried'], 'recipient')} due now."))
 
-    def people(result: Any) -> None:
-        if arguments.dry_run:
-            print(f"{result['would_retry']} recipients would be tried now.")
-            if result["first"]:
-                _print_rows(result["first"])
-        else:
-            print(f"{result['retried']} recipients are tried now.")
 
-    return output.emit(arguments, connect.act(arguments, "queue.retry", args), people)
+def _print_dry_run(result: Any) -> None:
+    number = result["would_retry"]
+    print(f"{'at least ' if number == _AT_ONCE else ''}{output.count(number, 'recipient')} would be due now.")
+    if result["first"]:
+        print()
+        _print_rows(result["first"])

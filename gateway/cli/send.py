@@ -6,18 +6,21 @@ import mimetypes
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from gateway import yamltree
+from gateway import control
+from gateway.cli import arguments as values
 from gateway.cli import connect, output
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, Reason
 from gateway.events import State
 
-_POLL_S = 0.2
+_POLL_S: Final = 0.2
+_STANDARD_INPUT: Final = "-"
+_MAX_ATTACHED: Final = control.LINE_BYTES * 2 // 3  # bytes; in base64, with the texts, they fit one request
 
 
-class AttachmentError(GatewayError):
-    """A file that was named cannot be read."""
+class InputError(GatewayError):
+    """A file that was named cannot be read or sent."""
 
 
 def register(verbs: Any, common: argparse.ArgumentParser) -> None:
@@ -35,63 +38,94 @@ def register(verbs: Any, common: argparse.ArgumentParser) -> None:
         )
     send.add_argument("--subject", default="", metavar="S")
     send.add_argument("--text", metavar="F", help="file with the text, - for standard input")
-    send.add_argument("--html", metavar="F", help="file with the html part")
+    send.add_argument("--html", metavar="F", help="file with the html part, - for standard input")
     send.add_argument("--attach", action="append", default=[], metavar="F", help="a file to attach; may be repeated")
-    send.add_argument("--wait", metavar="10s", help="wait so long for the outcome (needs the running daemon)")
+    send.add_argument(
+        "--wait", type=values.duration, metavar="10s", help="wait so long for the outcome (needs the running daemon)"
+    )
     output.add_json(send)
     send.set_defaults(run=_send)
 
 
 def _send(arguments: argparse.Namespace) -> int:
-    body: dict[str, Any] = {
+    text, html = _read_text(arguments.text), _read_text(arguments.html)
+    attachments = [(Path(name), _read(name)) for name in arguments.attach]
+    size = sum(len(content) for _, content in attachments)
+    if size > _MAX_ATTACHED:
+        raise InputError(f"the attachments are {size} bytes; this command can send {_MAX_ATTACHED}")
+    desk = connect.Desk(arguments)
+    body = {
         "from": arguments.sender,
         "to": arguments.to,
         "cc": arguments.cc,
         "bcc": arguments.bcc,
         "subject": arguments.subject,
-        "text_body": _read_text(arguments.text),
-        "html_body": _read_text(arguments.html),
-        "attachments": [_attachment(Path(name)) for name in arguments.attach],
+        "text_body": text,
+        "html_body": html,
+        "attachments": [_attachment(path, content) for path, content in attachments],
     }
-    receipt = connect.act(arguments, "send", {"key": arguments.key, "body": body})
+    try:
+        receipt = desk.act("send", {"key": arguments.key, "body": body})
+    except GatewayError as error:
+        if connect.is_for(error, Reason.AUTHENTICATION_REQUIRED):
+            raise InputError(f"There is no key {arguments.key} that may be used: mail-gateway key list") from error
+        raise
     if arguments.wait:
-        return _wait(arguments, receipt)
+        return _wait(arguments, desk, receipt["message_id"])
     return output.emit(arguments, receipt, lambda r: print(f"{r['status']} as {r['message_id']}"))
 
 
-def _wait(arguments: argparse.Namespace, receipt: Any) -> int:
-    """Poll until every recipient is final; exit code 0 when all were delivered (or captured)."""
-    deadline = time.monotonic() + yamltree.duration_s(arguments.wait)
-    while True:
-        message = connect.act(arguments, "queue.show", {"id": receipt["message_id"]})
-        states = {State(recipient["state"]) for recipient in message["recipients"]}
-        if all(state.final for state in states) or time.monotonic() >= deadline:
-            break
-        time.sleep(_POLL_S)
+def _wait(arguments: argparse.Namespace, desk: connect.Desk, id_: str) -> int:
+    """Poll the daemon until every recipient is final; exit code 0 when all were delivered (or captured)."""
+    deadline = time.monotonic() + arguments.wait
+    # Only the daemon is asked: opening the store ourselves again and again would keep one from starting.
+    message = desk.ask_daemon("queue.show", {"id": id_})
+    while not (message is not None and _final(message)) and (left := deadline - time.monotonic()) > 0:
+        time.sleep(min(_POLL_S, left))
+        message = desk.ask_daemon("queue.show", {"id": id_})
+    hint = (
+        ""
+        if message is not None
+        else "No daemon is running (mail-gateway serve); what is queued goes out when it does."
+    )
+    message = message or desk.act("queue.show", {"id": id_})
+    output.emit(arguments, message, _print_outcome)
+    if not _final(message):
+        output.complain(f"no outcome yet after {arguments.wait:g} s", hint=hint)
+    return 0 if _states(message) <= {State.DELIVERED, State.CAPTURED} else 1
 
-    def people(shown: Any) -> None:
-        print(f"id: {shown['id']}")
-        for recipient in shown["recipients"]:
-            print(f"{recipient['to']}: {recipient['state']} {recipient['last_reply']}".rstrip())
 
-    output.emit(arguments, message, people)
-    return 0 if states <= {State.DELIVERED, State.CAPTURED} else 1
+def _print_outcome(message: Any) -> None:
+    output.fields([("id", message["id"])])
+    for recipient in message["recipients"]:
+        print(output.clean(f"{recipient['to']}: {recipient['state']} {recipient['last_reply']}".rstrip()))
+
+
+def _states(message: Any) -> set[State]:
+    return {State(recipient["state"]) for recipient in message["recipients"]}
+
+
+def _final(message: Any) -> bool:
+    return all(state.final for state in _states(message))
 
 
 def _read_text(name: str | None) -> str | None:
     if name is None:
         return None
     try:
-        return sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise AttachmentError(f"{name} cannot be read: {error}") from error
+        return _read(name).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name} is not UTF-8 text (byte {error.start})") from error
 
 
-def _attachment(path: Path) -> dict[str, str]:
+def _read(name: str) -> bytes:
     try:
-        content = path.read_bytes()
+        return sys.stdin.buffer.read() if name == _STANDARD_INPUT else Path(name).read_bytes()
     except OSError as error:
-        raise AttachmentError(f"{path} cannot be read: {error.strerror}") from error
+        raise InputError(f"{name} cannot be read: {error.strerror}") from error
+
+
+def _attachment(path: Path, content: bytes) -> dict[str, str]:
     content_type, encoding = mimetypes.guess_type(path.name)
     return {
         "filename": path.name,

@@ -12,8 +12,9 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from gateway import config, configfile, observe, runtime
+from gateway import config, observe, runtime
 from gateway.app import Gateway
+from gateway.cli import arguments as values
 from gateway.cli import connect
 from gateway.errors import GatewayError
 from gateway.policy import auth
@@ -25,31 +26,39 @@ class ListenError(GatewayError):
     """An address cannot be listened on."""
 
 
+class DevError(GatewayError):
+    """A first try cannot begin like this."""
+
+
 def register(verbs: Any, common: argparse.ArgumentParser) -> None:
     serve = verbs.add_parser("serve", parents=[common], help="run the daemon")
     serve.set_defaults(run=_serve)
 
     dev = verbs.add_parser("dev", help="try it: no configuration, mail is captured, nothing leaves the machine")
     dev.add_argument("--data-dir", type=Path, default=Path("var"), metavar="DIR", help="default: ./var")
-    dev.add_argument("--http", default="127.0.0.1:8025", metavar="HOST:PORT", help="default: 127.0.0.1:8025")
-    dev.add_argument("--smtp", default="127.0.0.1:2525", metavar="HOST:PORT", help="default: 127.0.0.1:2525")
+    for name, address in (("--http", "127.0.0.1:8025"), ("--smtp", "127.0.0.1:2525")):
+        dev.add_argument(
+            name, type=values.listen, default=values.listen(address), metavar="HOST:PORT", help=f"default: {address}"
+        )
     dev.set_defaults(run=_dev)
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    settings = connect.load(arguments)
-    connect.become_owner(settings.data_dir)
+    settings = connect.load(arguments.config)
     observe.setup_logging(settings.log.level, as_json=settings.log.format == "json")
     return _run(_daemon(settings, lambda _: None))
 
 
 def _dev(arguments: argparse.Namespace) -> int:
+    if arguments.config is not None:
+        raise DevError("dev takes no configuration (-c): mail-gateway serve does")
+    connect.become_owner(arguments.data_dir)
     secret = _dev_secret(arguments.data_dir)
     settings = config.Config(
         hostname="localhost",
         data_dir=arguments.data_dir.absolute(),
-        http=config.Http((config.HttpListener(configfile.parse_listen(arguments.http)),)),
-        smtp=config.Smtp((config.SmtpListener(configfile.parse_listen(arguments.smtp)),)),
+        http=config.Http((config.HttpListener(arguments.http),)),
+        smtp=config.Smtp((config.SmtpListener(arguments.smtp, plaintext_auth=True),)),
         routes={"inbox": config.CaptureRoute("inbox")},
         default_route="inbox",
         keys={"dev": config.KeyConfig(name="dev", secret=config.Secret(secret), account="dev")},
@@ -64,13 +73,20 @@ def _dev_secret(data_dir: Path) -> str:
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
-            return path.read_text().strip()
+            return _checked(path.read_text().strip(), path)
         secret = auth.make_key()
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(secret + "\n")
-    except OSError as error:
-        raise ListenError(f"{data_dir} cannot be used: {error.strerror}; choose another with --data-dir") from error
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else f"{path.name} is not text"
+        raise DevError(f"{data_dir} cannot be used: {why}; choose another with --data-dir") from error
+    return secret
+
+
+def _checked(secret: str, path: Path) -> str:
+    if len(secret) < auth.MIN_LENGTH:  # a start that was interrupted may leave an empty file, and anybody knows ""
+        raise DevError(f"{path} holds no key: remove it, and a new one is made")
     return secret
 
 
@@ -127,9 +143,9 @@ async def _daemon(settings: config.Config, ready: Callable[[Gateway], None]) -> 
 def _explain(error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"{error.strerror}: choose another address (dev: --http, --smtp; serve: http.listeners, smtp.listeners)"
-    if error.errno == errno.EACCES:
+    if error.errno == errno.EACCES and error.filename is None:
         return f"{error.strerror}: a port below 1024 needs CAP_NET_BIND_SERVICE (the systemd unit has it)"
-    return str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)
 
 
 def _run(daemon: Coroutine[Any, Any, int]) -> int:

@@ -8,6 +8,7 @@ socket, so that two threads read from it without a queue between them: the kerne
     SIGN  number (4 octets), job (8), digest    answered by job (8), signature; or job alone where it cannot be made
 """
 
+import contextlib
 import signal
 import socket
 import struct
@@ -37,13 +38,14 @@ class Worker:
 
     def serve(self) -> None:
         """Until the socket ends."""
-        while packet := self._sock.recv(PACKET_BYTES):
-            number, job = HEAD.unpack_from(packet)
-            rest = packet[HEAD.size :]
-            if job == NO_JOB:
-                self._remember(number, rest)
-            else:
-                self._sock.send(ANSWER.pack(job) + self._signature(number, rest))
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the daemon went while it was answered
+            while packet := self._sock.recv(PACKET_BYTES):
+                number, job = HEAD.unpack_from(packet)
+                rest = packet[HEAD.size :]
+                if job == NO_JOB:
+                    self._remember(number, rest)
+                else:
+                    self._sock.send(ANSWER.pack(job) + self._signature(number, rest))
 
     def _remember(self, number: int, pem: bytes) -> None:
         key = dkim.load_private_key(pem)

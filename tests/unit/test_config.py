@@ -1,66 +1,104 @@
 """The configuration file: what ships is the defaults, what is read is what was written, secrets stay secret."""
 
 import os
+import re
+import socket
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 import trustme
-from hypothesis import given
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway import config, configfile, effective, yamltree
-from gateway.config import Auth, CaptureRoute, Config, HopTls, Listen, MxRoute, RelayRoute
-from gateway.errors import ConfigError, Problem
-from gateway.message import dkim
+from gateway.config import Auth, BareNewlines, CaptureRoute, Config, HopTls, Listen, MxRoute, RelayRoute, Signing
+from gateway.configfile import grammar
+from gateway.errors import ConfigError
+from gateway.message import address, dkim
 
 SHIPPED = Path(__file__).parents[2] / "etc" / "gateway.yaml"
+ENVIRON = {"SES_PASSWORD": "p", "SHOP_KEY": "k" * 30}
+KEY = "x" * 30
 
 
-def write(tmp_path: Path, text: str, mode: int = 0o600) -> Path:
-    path = tmp_path / "gateway.yaml"
+def write(directory: Path, text: str, mode: int = 0o600) -> Path:
+    path = directory / "gateway.yaml"
     path.write_text(text)
     path.chmod(mode)
     return path
+
+
+def private(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    path.chmod(0o600)
+    return path
+
+
+def certificate(directory: Path, not_before: datetime | None = None, not_after: datetime | None = None) -> None:
+    issued = trustme.CA().issue_cert("mail.example.com", not_before=not_before, not_after=not_after)
+    (directory / "fullchain.pem").write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
+    private(directory / "privkey.pem", issued.private_key_pem.bytes())
+
+
+def problems_of(path: Path, environ: dict[str, str] | None = None) -> list[str]:
+    with pytest.raises(ConfigError) as refusal:
+        configfile.load(path, environ or {})
+    return [str(problem) for problem in refusal.value.problems]
+
+
+def warnings_of(path: Path) -> list[str]:
+    _, problems, warnings = configfile.read_config(path, {})
+    assert not problems
+    return [str(warning) for warning in warnings]
+
+
+# The file that ships
 
 
 def test_the_file_that_ships_is_the_defaults() -> None:
     assert configfile.load(SHIPPED, {}) == Config(path=SHIPPED)
 
 
+def examples(text: str) -> str:
+    """The file with its examples taken: lines that begin with # and no space."""
+    return re.sub(r"^( *(?:- )?)#(?=[^ #\n])", r"\1", text, flags=re.MULTILINE)
+
+
+def prepared(directory: Path) -> Path:
+    """The file that ships, its examples taken, and the files that they name."""
+    certificate(directory)
+    (directory / "office-ca.pem").write_bytes(trustme.CA().cert_pem.bytes())
+    private(directory / "dkim" / "s1.pem", dkim.generate_rsa())
+    private(directory / "crm.key", b"c" * 30)
+    private(directory / "credentials" / "erp", b"e" * 30)
+    return write(directory, examples(SHIPPED.read_text()).replace("/var/lib/mail-gateway", str(directory)))
+
+
 def test_its_examples_can_be_taken(tmp_path: Path) -> None:
-    issuer = trustme.CA()
-    certificate = issuer.issue_cert("mail.example.com")
-    certificate.cert_chain_pems[0].write_to_path(tmp_path / "fullchain.pem")
-    certificate.private_key_pem.write_to_path(tmp_path / "privkey.pem")
-    (tmp_path / "dkim").mkdir()
-    (tmp_path / "dkim" / "s1.pem").write_bytes(dkim.generate_rsa())
-    for secret in ("privkey.pem", "dkim/s1.pem"):
-        (tmp_path / secret).chmod(0o600)
-    lines = []
-    for line in SHIPPED.read_text().splitlines():
-        code = line.lstrip()
-        is_example = code.startswith("# ") and (
-            code[2:].startswith("- {") or (code[2:].split(":")[0].isidentifier() and ": " in code)
-        )
-        is_example = is_example or code.startswith("# example.com:")
-        is_example = (
-            is_example and not code.startswith(("# tls:  ", "# Sizes:", "# level:")) and "none | starttls" not in code
-        )
-        lines.append(line.replace("# ", "", 1) if is_example else line)
-    text = (
-        "\n".join(lines)
-        .replace("/var/lib/mail-gateway", str(tmp_path))
-        .replace("domains: {}", "domains:")
-        .replace("keys: {}", "keys:")
-    )
-    loaded = configfile.load(write(tmp_path, text), {"SES_PASSWORD": "p", "SHOP_KEY": "k" * 30})
+    path = prepared(tmp_path)
+    loaded = configfile.load(path, {**ENVIRON, "CREDENTIALS_DIRECTORY": str(tmp_path / "credentials")})
     assert loaded.hostname == "mail.example.com"
     assert len(loaded.smtp.listeners) == 4
     assert len(loaded.http.listeners) == 3
-    assert set(loaded.routes) == {"direct", "ses", "inbox"}
+    assert set(loaded.routes) == {"direct", "outside", "ses", "office", "inbox"}
     assert loaded.domains["example.com"].require_dkim
     assert loaded.keys["shop"].senders == ("*@example.com",)
+    assert [key.secret.value[0] for key in loaded.keys.values()] == ["k", "c", "e"]
+    assert loaded.tls is not None
+    assert loaded.tls.certificate == tmp_path / "fullchain.pem"
+
+
+def test_it_names_every_key_that_is_served(tmp_path: Path) -> None:
+    """Whatever the tree has is in the file: shown in force, every word of it stands there."""
+    loaded = configfile.load(prepared(tmp_path), {**ENVIRON, "CREDENTIALS_DIRECTORY": str(tmp_path / "credentials")})
+    words = set(re.findall(r"^[ -]*(\w+):", effective.show(loaded), flags=re.MULTILINE))
+    assert words - set(re.findall(r"\w+", SHIPPED.read_text())) == set()
+    assert {"plaintext_auth", "bare_newlines", "ca", "default_from", "data_end"} <= words
 
 
 def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
@@ -68,9 +106,12 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
     assert configfile.load(path, {}) == Config(path=path)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"nowhere\.yaml cannot be read: No such file"):
-        configfile.load(tmp_path / "nowhere.yaml", {})
+def test_the_default_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(os.environ, "MAIL_GATEWAY_CONFIG", "/srv/gateway.yaml")
+    assert config.default_path() == Path("/srv/gateway.yaml")
+
+
+# Reading
 
 
 def test_values_are_read(tmp_path: Path) -> None:
@@ -82,8 +123,12 @@ hostname: mail.example.com
 data_dir: /srv/mail
 store: {url: "sqlite:q.db"}
 max_message: 2MB
-smtp: {listeners: [{listen: "[::1]:2526", auth: optional, networks: {"10.0.0.0/8": printers}, plaintext_auth: true}]}
-dns: {nameservers: ["127.0.0.1:5353", "::1"]}
+smtp:
+  listeners:
+    - {listen: "[::1]:2526", auth: optional, networks: {"10.0.0.0/8": printers}, plaintext_auth: true}
+    - {listen: "127.0.0.1:2526", bare_newlines: reject, min_tls: 1.3}
+dns: {nameservers: ["127.0.0.1:5353", "::1", "[::1]:5353"]}
+limits: {recipients_per_message: 10, attachments: 2, connections_per_ip: 3, connections: 4}
 routes:
   direct: {type: mx, port: 2500, tls: none, ip_family: ipv4, source: 127.0.0.2, ehlo: out.example.com, dkim: none}
   ses: {type: relay, host: smtp.example.net, tls: implicit, username: u, password: {env: P}}
@@ -91,28 +136,33 @@ routes:
 default_route: ses
 delivery: {retry: [10s, 1m], timeouts: {connect: 500ms, data_end: 1h}, concurrency: {initial: 2, maximum: 3}}
 retention: {content: {delivered: 0s, failed: 1d}}
+log: {level: debug, format: json}
 """,
         ),
         {"P": "secret"},
     )
     assert loaded.database_path == Path("/srv/mail/q.db")
     assert loaded.max_message == 2_000_000
-    listener = loaded.smtp.listeners[0]
-    assert listener.listen == Listen("::1", 2526)
-    assert listener.auth is Auth.OPTIONAL
-    assert listener.networks == ((ip_network("10.0.0.0/8"), "printers"),)
-    assert loaded.dns.nameservers == (Listen("127.0.0.1", 5353), Listen("::1", 53))
+    first, second = loaded.smtp.listeners
+    assert first.listen == Listen("::1", 2526)
+    assert first.auth is Auth.OPTIONAL
+    assert first.networks == ((ip_network("10.0.0.0/8"), "printers"),)
+    assert (second.bare_newlines, second.min_tls) == (BareNewlines.REJECT, "1.3")
+    assert loaded.dns.nameservers == (Listen("127.0.0.1", 5353), Listen("::1", 53), Listen("::1", 5353))
+    assert loaded.limits == config.Limits(10, 2, 3, 4)
     direct, ses = loaded.routes["direct"], loaded.routes["ses"]
     assert isinstance(direct, MxRoute)
     assert (direct.port, direct.tls, direct.source, direct.ehlo) == (2500, HopTls.NONE, "127.0.0.2", "out.example.com")
+    assert direct.dkim is Signing.NONE
     assert isinstance(ses, RelayRoute)
     assert (ses.port, ses.verify, ses.username) == (465, True, "u")
     assert ses.password is not None
     assert ses.password.value == "secret"
-    assert loaded.routes["inbox"] == CaptureRoute("inbox")
+    assert isinstance(loaded.routes["inbox"], CaptureRoute)
     assert list(loaded.delivery.retry_s) == [10, 60]
     assert (loaded.delivery.timeouts.connect_s, loaded.delivery.timeouts.data_end_s) == (0.5, 3600)
     assert (loaded.delivery.concurrency_initial, loaded.delivery.concurrency) == (2, 3)
+    assert loaded.log == config.Log("debug", "json")
 
 
 @pytest.mark.parametrize(("tls", "port"), [("none", 25), ("opportunistic", 25), ("starttls", 587), ("implicit", 465)])
@@ -123,46 +173,276 @@ def test_the_port_of_a_relay_follows_its_tls(tmp_path: Path, tls: str, port: int
     assert route.port == port
 
 
+def test_a_problem_is_told_at_the_line_of_its_key(tmp_path: Path) -> None:
+    path = write(tmp_path, "routes:\n  direct:\n    type: relay\n  other:\n    type: mx\n    tls:\n      maybe\n")
+    assert problems_of(path) == [
+        "line 2: routes.direct: host is missing",
+        "line 6: routes.other.tls: must be one of none, opportunistic, starttls, implicit",
+    ]
+
+
+@pytest.mark.parametrize("maximum", [1, 3])
+def test_a_small_maximum_of_connections_needs_no_initial(tmp_path: Path, maximum: int) -> None:
+    loaded = configfile.load(write(tmp_path, f"delivery: {{concurrency: {{maximum: {maximum}}}}}\n"), {})
+    assert (loaded.delivery.concurrency_initial, loaded.delivery.concurrency) == (maximum, maximum)
+
+
+def test_a_listener_on_a_free_port_is_no_collision(tmp_path: Path) -> None:
+    text = 'smtp: {listeners: [{listen: "127.0.0.1:0"}, {listen: "127.0.0.1:0"}]}\n'
+    assert len(configfile.load(write(tmp_path, text), {}).smtp.listeners) == 2
+
+
+# Files
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    assert problems_of(tmp_path / "nowhere.yaml") == [
+        f"{tmp_path / 'nowhere.yaml'} cannot be read: No such file or directory"
+    ]
+
+
+def test_a_directory_is_no_file(tmp_path: Path) -> None:
+    assert problems_of(tmp_path) == [f"{tmp_path} cannot be read: Is a directory"]
+
+
+def test_a_huge_file_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, "#" * (yamltree.MAX_BYTES + 1))
+    assert problems_of(path) == [f"{path} is larger than {yamltree.MAX_BYTES} bytes"]
+
+
+def test_the_data_directory_can_be_asked_for_alone(tmp_path: Path) -> None:
+    path = write(tmp_path, f"data_dir: {tmp_path}\nkeys: {{a: {{secret: {{env: NOT_HERE}}}}}}\n")
+    assert configfile.read_data_dir(path) == tmp_path
+    assert configfile.read_data_dir(write(tmp_path, "")) == config.DATA_DIR
+    with pytest.raises(ConfigError, match="must be an absolute path"):
+        configfile.read_data_dir(write(tmp_path, "data_dir: var\n"))
+
+
+def test_certificate_and_key_must_fit(tmp_path: Path) -> None:
+    text = f"data_dir: {tmp_path}\ntls: {{certificate: fullchain.pem, key: privkey.pem}}\n"
+    certificate(tmp_path)
+    assert configfile.load(write(tmp_path, text), {}).tls is not None
+    private(tmp_path / "privkey.pem", dkim.generate_rsa())
+    (problem,) = problems_of(write(tmp_path, text))
+    assert "line 2: tls.certificate: certificate and key cannot be used together" in problem
+
+
+def test_an_encrypted_key_is_refused_and_asks_nobody(tmp_path: Path) -> None:
+    certificate(tmp_path)
+    key = rsa.generate_private_key(65537, 2048)
+    encrypted = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"passphrase"),
+    )
+    private(tmp_path / "privkey.pem", encrypted)
+    text = (
+        f"data_dir: {tmp_path}\n"
+        "tls: {certificate: fullchain.pem, key: privkey.pem}\n"
+        "domains: {example.com: {dkim: [{selector: s1, key: privkey.pem}]}}\n"
+    )
+    tls, domain = problems_of(write(tmp_path, text))
+    assert "the key is encrypted" in tls
+    assert "it is encrypted" in domain
+
+
+def test_the_dates_of_a_certificate_are_a_warning(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    text = f"data_dir: {tmp_path}\nhostname: a.example.com\ntls: {{certificate: fullchain.pem, key: privkey.pem}}\n"
+    certificate(tmp_path, not_after=now - timedelta(days=2))
+    (warning,) = warnings_of(write(tmp_path, text))
+    assert "line 3: tls.certificate: the certificate ended on 20" in warning
+    certificate(tmp_path, not_before=now + timedelta(days=2))
+    (warning,) = warnings_of(write(tmp_path, text))
+    assert "the certificate is not valid before 20" in warning
+
+
+@pytest.mark.parametrize("tls", ["none", "opportunistic"])
+def test_an_authority_without_effect_is_refused(tmp_path: Path, tls: str) -> None:
+    (tmp_path / "ca.pem").write_bytes(trustme.CA().cert_pem.bytes())
+    text = f"data_dir: {tmp_path}\nroutes: {{direct: {{type: relay, host: a.example, ca: ca.pem, tls: %s}}}}\n"
+    assert configfile.load(write(tmp_path, text % "starttls"), {}).routes["direct"]
+    (problem,) = problems_of(write(tmp_path, text % tls))
+    assert "routes.direct.ca: has no effect" in problem
+    (tmp_path / "ca.pem").write_bytes(b"nothing")
+    (problem,) = problems_of(write(tmp_path, text % "implicit"))
+    assert "holds no certificate in PEM" in problem
+
+
+@pytest.mark.parametrize("bits", [1024, 2048])
+def test_a_short_dkim_key_is_refused(tmp_path: Path, bits: int) -> None:
+    key = rsa.generate_private_key(65537, bits).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    private(tmp_path / "s1.pem", key)
+    text = f"data_dir: {tmp_path}\ndomains: {{example.com: {{dkim: [{{selector: s1, key: s1.pem}}]}}}}\n"
+    if bits == 2048:
+        assert configfile.load(write(tmp_path, text), {}).domains["example.com"].dkim[0].key == tmp_path / "s1.pem"
+    else:
+        assert "RSA of at least 2048 bits" in problems_of(write(tmp_path, text))[0]
+
+
+# Secrets
+
+
 def test_secrets_come_from_environment_file_and_credential(tmp_path: Path) -> None:
-    (tmp_path / "s").write_text("f" * 30 + "\n")
-    (tmp_path / "s").chmod(0o600)
-    (tmp_path / "c").write_text("c" * 30)
-    (tmp_path / "c").chmod(0o644)  # the credentials directory is exempt: systemd guards it
+    private(tmp_path / "s", b"f" * 30 + b"\n")
+    credential = private(tmp_path / "credentials" / "c", b"c" * 30)
+    credential.chmod(0o644)  # systemd guards the directory
     path = write(
         tmp_path,
         f"data_dir: {tmp_path}\n"
         "keys: {a: {secret: {env: A}}, b: {secret: {file: s}}, c: {secret: {credential: c}}}\n",
     )
-    keys = configfile.load(path, {"A": "e" * 30, "CREDENTIALS_DIRECTORY": str(tmp_path)}).keys
+    environ = {"A": "e" * 30, "CREDENTIALS_DIRECTORY": str(tmp_path / "credentials")}
+    keys = configfile.load(path, environ).keys
     assert [keys[name].secret.value[0] for name in "abc"] == ["e", "f", "c"]
     assert "eeee" not in repr(keys)
 
 
-@pytest.mark.parametrize("mode", [0o644, 0o602, 0o601])
-def test_a_secret_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> None:
-    (tmp_path / "s").write_text("f" * 30)
-    (tmp_path / "s").chmod(mode)
-    path = write(tmp_path, f"data_dir: {tmp_path}\nkeys: {{a: {{secret: {{file: s}}}}}}\n")
-    with pytest.raises(ConfigError, match="others can read it: chmod 640"):
-        configfile.load(path, {})
+def test_a_credential_is_a_warning_outside_the_unit(tmp_path: Path) -> None:
+    """`check` runs in a shell, where systemd gives none; the daemon cannot start without."""
+    path = write(tmp_path, "hostname: a.example.com\nkeys: {a: {secret: {credential: a}}}\n")
+    expected = (
+        "line 2: keys.a.secret.credential: cannot be read here: systemd gives it to the unit (LoadCredential=a:FILE)"
+    )
+    assert warnings_of(path) == [expected]
+    assert problems_of(path) == [expected]
+
+
+SECRETS = {
+    "a key": ("s.key", "keys: {{a: {{secret: {{file: {path}}}}}}}"),
+    "a password": (
+        "s.key",
+        "routes: {{direct: {{type: relay, host: a.example, username: u, password: {{file: {path}}}}}}}",
+    ),
+    "a DKIM key": ("dkim.pem", "domains: {{example.com: {{dkim: [{{selector: s1, key: {path}}}]}}}}"),
+    "a TLS key": ("privkey.pem", "tls: {{certificate: fullchain.pem, key: {path}}}"),
+}
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o602, 0o601, 0o640])
+@pytest.mark.parametrize("what", SECRETS)
+def test_a_secret_that_others_can_read_is_refused(tmp_path: Path, what: str, mode: int) -> None:
+    file, text = SECRETS[what]
+    certificate(tmp_path)
+    private(tmp_path / "s.key", b"f" * 30)
+    private(tmp_path / "dkim.pem", dkim.generate_rsa())
+    (tmp_path / file).chmod(mode)
+    path = write(tmp_path, f"data_dir: {tmp_path}\n" + text.format(path=file))
+    if mode == 0o640:
+        assert configfile.load(path, {})
+    else:
+        (problem,) = problems_of(path)
+        assert f"{tmp_path / file} holds a secret and others can read it: chmod 640" in problem
+
+
+def test_the_credentials_directory_is_no_way_round(tmp_path: Path) -> None:
+    elsewhere = private(tmp_path / "s.key", b"f" * 30)
+    elsewhere.chmod(0o644)
+    (tmp_path / "credentials").mkdir()
+    path = write(tmp_path, f"keys: {{a: {{secret: {{file: {tmp_path}/credentials/../s.key}}}}}}\n")
+    (problem,) = problems_of(path, {"CREDENTIALS_DIRECTORY": str(tmp_path / "credentials")})
+    assert "others can read it" in problem
 
 
 def test_an_inline_secret_is_a_warning_and_its_file_must_be_private(tmp_path: Path) -> None:
-    text = f"keys: {{a: {{secret: {'x' * 30}}}}}\n"
-    _, problems, warnings = configfile.read_config(write(tmp_path, text), {})
-    assert not problems
-    assert "a secret in the file itself" in warnings[0].message
-    with pytest.raises(ConfigError, match="others can read it"):
-        configfile.load(write(tmp_path, text, 0o644), {})
+    text = f"hostname: a.example.com\nkeys: {{a: {{secret: {KEY}}}}}\n"
+    (warning,) = warnings_of(write(tmp_path, text))
+    assert "line 2: keys.a.secret: a secret in the file itself" in warning
+    (problem,) = problems_of(write(tmp_path, text, 0o644))
+    assert "others can read it" in problem
+
+
+@pytest.mark.parametrize("secret", ["two\nlines of a secret that is long", "nul\0" + "x" * 30, "tab\t" + "x" * 30])
+def test_a_secret_with_control_characters_is_refused_and_not_shown(tmp_path: Path, secret: str) -> None:
+    private(tmp_path / "s", secret.encode())
+    path = write(tmp_path, f"data_dir: {tmp_path}\nkeys: {{a: {{secret: {{file: s}}}}}}\n")
+    (problem,) = problems_of(path)
+    assert "a line end or another control character" in problem
+    assert secret not in problem
+
+
+def test_an_empty_secret_file_is_refused(tmp_path: Path) -> None:
+    private(tmp_path / "s", b"\n")
+    path = write(tmp_path, f"data_dir: {tmp_path}\nkeys: {{a: {{secret: {{file: s}}}}}}\n")
+    assert problems_of(path) == [f"line 2: keys.a.secret.file: {tmp_path}/s is empty"]
+
+
+def test_a_short_secret_is_refused_and_not_shown(tmp_path: Path) -> None:
+    path = write(tmp_path, "keys: {a: {secret: {env: A}}}\n")
+    (problem,) = problems_of(path, {"A": "hunter2"})
+    assert "at least 22 characters" in problem
+    assert "hunter2" not in problem
+
+
+# Warnings
+
+
+def test_a_key_of_networks_may_be_in_the_store(tmp_path: Path) -> None:
+    listener = '{listen: "127.0.0.1:25", networks: {"10.0.0.0/8": printers}}'
+    text = f"hostname: a.example.com\nsmtp: {{listeners: [{listener}]}}\n"
+    (warning,) = warnings_of(write(tmp_path, text))
+    assert "line 2: smtp.listeners[0].networks: 10.0.0.0/8: the key printers is not declared here" in warning
+
+
+def test_a_password_for_anybody_in_between_is_a_warning(tmp_path: Path) -> None:
+    text = (
+        "hostname: a.example.com\n"
+        "routes: {direct: {type: relay, host: a.example, verify: false, username: u, password: p}}\n"
+    )
+    assert any("anybody in between" in warning for warning in warnings_of(write(tmp_path, text)))
+
+
+@pytest.mark.parametrize(("found", "warned"), [("mail.example.com", False), ("mail", True), ("my_box.lan", False)])
+def test_the_name_of_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: str, warned: bool) -> None:
+    monkeypatch.setattr(socket, "getfqdn", lambda: found)
+    warnings = warnings_of(write(tmp_path, ""))
+    assert bool(warnings) is warned
+    assert all("hostname: this machine's own name" in warning for warning in warnings)
+
+
+def test_a_name_that_no_ehlo_could_carry_must_be_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getfqdn", lambda: "büro")
+    (problem,) = problems_of(write(tmp_path, ""))
+    assert "hostname: this machine's own name, 'büro', is not a host name" in problem
+
+
+# In force
+
+
+def test_what_is_in_force_reads_back_the_same(tmp_path: Path) -> None:
+    text = examples(SHIPPED.read_text()).replace("/var/lib/mail-gateway", str(tmp_path))
+    text = re.sub(r"^ +(shop|crm|erp|ses): .*\n", "", text, flags=re.MULTILINE)  # those with secrets
+    prepared(tmp_path)
+    loaded = configfile.load(write(tmp_path, text), {})
+    shown = effective.show(loaded)
+    assert configfile.load(write(tmp_path, shown), {}) == loaded
+    assert "retry:\n  - 1m" in shown
 
 
 def test_what_is_in_force_is_shown_without_secrets(tmp_path: Path) -> None:
-    path = write(tmp_path, f"keys: {{a: {{secret: {'x' * 30}}}}}\nhostname: mail.example.com\n")
-    shown = effective.show(configfile.load(path, {}))
-    assert "hostname: mail.example.com" in shown
-    assert "x" * 30 not in shown
-    assert "'***'" in shown
-    assert "retry_s:" in shown
+    text = (
+        f"keys: {{a: {{secret: {KEY}}}}}\n"
+        "routes: {direct: {type: relay, host: a.example, username: u, password: hunter2}}\n"
+    )
+    shown = effective.show(configfile.load(write(tmp_path, text), {}))
+    assert KEY not in shown
+    assert "hunter2" not in shown
+    assert shown.count("'***'") == 2
+
+
+@given(st.integers(1, yamltree.MAX_DURATION_S * 1000))
+def test_durations_are_shown_as_they_are_read(milliseconds: int) -> None:
+    assert round(yamltree.duration_s(effective._duration(milliseconds / 1000)) * 1000) == milliseconds
+
+
+@given(st.integers(1, 10**12))
+def test_sizes_are_shown_as_they_are_read(count: int) -> None:
+    assert yamltree.size_bytes(effective._size(count)) == count
+
+
+# Single values
 
 
 @pytest.mark.parametrize(
@@ -172,37 +452,83 @@ def test_durations(text: str, seconds: float) -> None:
     assert yamltree.duration_s(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "5", "m5", "5 years", "-1s"])
+@pytest.mark.parametrize("text", ["", "5", "m5", "5 years", "-1s", "٣s"])
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(ValueError, match="is not a duration"):
         yamltree.duration_s(text)
 
 
-SHIPPED_LINES = SHIPPED.read_text().splitlines()
+@pytest.mark.parametrize(("text", "count"), [("35MB", 35_000_000), ("1gb", 10**9), ("512 KB", 512_000), ("7", 7)])
+def test_sizes(text: str, count: int) -> None:
+    assert yamltree.size_bytes(text) == count
 
 
-@given(st.data())
-def test_a_mutated_file_is_read_or_refused_and_never_breaks(data: st.DataObject) -> None:
-    lines = list(SHIPPED_LINES)
-    for _ in range(data.draw(st.integers(1, 4))):
-        at = data.draw(st.integers(0, len(lines) - 1))
-        lines[at] = data.draw(
-            st.sampled_from(
-                [
-                    lines[at].replace(":", "", 1),
-                    lines[at] * 2,
-                    lines[at][: len(lines[at]) // 2],
-                    "\t" + lines[at],
-                    "- " + lines[at],
-                ]
-            )
-            | st.text(max_size=30)
-        )
-    reader = configfile.Reader(None, {})
-    assert isinstance(reader.read("\n".join(lines)), Config)
-    assert all(isinstance(problem, Problem) for problem in reader.problems)
+@pytest.mark.parametrize("text", ["", "MB", "35MiB", "-1", "1.5MB", "1" * 5000])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a size"):
+        yamltree.size_bytes(text)
 
 
-def test_the_default_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(os.environ, "MAIL_GATEWAY_CONFIG", "/srv/gateway.yaml")
-    assert config.default_path() == Path("/srv/gateway.yaml")
+@pytest.mark.parametrize(
+    ("network", "is_open"),
+    [
+        ("0.0.0.0/0", True),
+        ("::/0", True),
+        ("8.0.0.0/8", True),
+        ("10.0.0.0/7", True),
+        ("2000::/3", True),
+        ("10.0.0.0/8", False),
+        ("127.0.0.0/8", False),
+        ("fd00::/8", False),
+        ("198.51.100.0/24", False),
+        ("2001:db8::/32", False),
+        ("::1/128", False),
+    ],
+)
+def test_which_networks_are_full_of_strangers(network: str, is_open: bool) -> None:
+    assert grammar.is_open(grammar.network(network)) is is_open
+
+
+PATTERN = st.from_regex(r"[a-z0-9*@.\"\\<>é\n -]{0,24}", fullmatch=True)
+
+
+@given(PATTERN)
+@example("*")
+@example("*@*.example.com")
+@example("a.b@example.com")
+@example("*@1.2.3.4")
+@example("a..b@example.com")
+@example(".a@example.com")
+@example("a.@example.com")
+def test_a_pattern_that_is_taken_can_match(text: str) -> None:
+    """No pattern passes here that the check of senders cannot read: it would match nobody, silently."""
+    try:
+        grammar.sender_pattern(text)
+    except ValueError:
+        return
+    if "xn--" not in text:
+        address.check_pattern(text)
+
+
+@given(PATTERN)
+@example("Shop <shop@example.com>")
+@example('"Shop, Inc." <shop@example.com>')
+@example("Shop, Inc. <shop@example.com>")
+@example('Shop "Inc" <shop@example.com>')
+def test_a_default_sender_that_is_taken_can_be_used(text: str) -> None:
+    try:
+        grammar.mailbox(text)
+    except ValueError:
+        return
+    if "xn--" not in text:
+        address.parse_mailbox(text)
+
+
+@pytest.mark.parametrize("text", ["shop@example.com", "Shop <shop@example.com>", '"Shop, Inc." <shop@example.com>'])
+def test_default_senders(text: str) -> None:
+    assert grammar.mailbox(text) == text
+
+
+@pytest.mark.parametrize("text", ["*", "*@example.com", "*@*.example.com", "a.b+c@example.com", "A@EXAMPLE.com"])
+def test_sender_patterns(text: str) -> None:
+    assert grammar.sender_pattern(text) == text

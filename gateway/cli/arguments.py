@@ -1,0 +1,35 @@
+"""Values of the command line: what argparse calls to read one. ArgumentTypeError says what is wrong (exit code 2)."""
+
+from argparse import ArgumentTypeError
+from typing import Final
+
+from gateway import configfile, yamltree
+from gateway.config import Listen
+
+MAX_DURATION_S: Final = 100 * 365 * 86_400  # a time that far from now is still a date
+
+
+def duration(text: str) -> float:
+    """Seconds of `90d`, `1h`, `10s`; more than nothing."""
+    try:
+        seconds = yamltree.duration_s(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from error
+    if not 0 < seconds <= MAX_DURATION_S:
+        raise ArgumentTypeError(f"{text!r} is not more than nothing and at most 100 years")
+    return seconds
+
+
+def listen(text: str) -> Listen:
+    """`127.0.0.1:2525`, `[::1]:2525`."""
+    try:
+        return configfile.parse_listen(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from error
+
+
+def at_least_one(text: str) -> int:
+    """A whole number from 1."""
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or int(text) < 1:
+        raise ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)

@@ -1,0 +1,85 @@
+"""From the YAML file to the `Config` tree: every key, every check, every problem at once.
+
+A start (`load`) and `mail-gateway check` (`read_config`) share all of it. They differ in one thing: a secret that only
+systemd hands to the unit is a warning to `check`, which runs outside it, and a problem to a start.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from gateway import config as tree
+from gateway import yamltree
+from gateway.configfile.document import read_document
+from gateway.configfile.grammar import is_loopback, parse_listen
+from gateway.configfile.sources import Sources
+from gateway.errors import ConfigError, Problem
+from gateway.yamltree import Findings
+
+__all__ = ["is_loopback", "load", "parse_listen", "read_config", "read_data_dir"]
+
+
+def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> tree.Config:
+    """The configuration of a file (None: the default place). Raises ConfigError with every problem."""
+    findings = Findings()
+    path = path or tree.default_path()
+    sources = Sources(path, environ, findings)
+    config = _read(path, sources, findings)
+    if problems := [*findings.problems, *sources.elsewhere]:
+        raise ConfigError(sorted(problems, key=_line))
+    return config
+
+
+def read_config(
+    path: Path, environ: Mapping[str, str] = os.environ
+) -> tuple[tree.Config, tuple[Problem, ...], tuple[Problem, ...]]:
+    """(configuration, problems, warnings) of a file, by line. What could not be read has its default."""
+    findings = Findings()
+    sources = Sources(path, environ, findings)
+    config = _read(path, sources, findings)
+    warnings = [*findings.warnings, *sources.elsewhere]
+    return config, tuple(sorted(findings.problems, key=_line)), tuple(sorted(warnings, key=_line))
+
+
+def read_data_dir(path: Path | None) -> Path:
+    """Only `data_dir`, for commands that ask the running daemon: they need neither its secrets nor its certificate.
+
+    Raises ConfigError where the file cannot be read.
+    """
+    findings = Findings()
+    path = path or tree.default_path()
+    text = _text(path, findings)
+    root = yamltree.read(text, findings) if text is not None else None
+    data_dir = Sources(path, {}, findings).take_data_dir(root.section()) if root is not None else None
+    if findings.problems or data_dir is None:
+        raise ConfigError(findings.problems)
+    return data_dir
+
+
+def _read(path: Path, sources: Sources, findings: Findings) -> tree.Config:
+    text = _text(path, findings)
+    root = yamltree.read(text, findings) if text is not None else None
+    return read_document(root, sources) if root is not None else tree.Config(path=path)
+
+
+def _text(path: Path, findings: Findings) -> str | None:
+    """The text of a file; None where it cannot be read, and the findings say why."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(yamltree.MAX_BYTES + 1)
+    except OSError as error:
+        findings.problems.append(Problem("", f"{path} cannot be read: {error.strerror}"))
+        return None
+    if len(content) > yamltree.MAX_BYTES:
+        findings.problems.append(Problem("", f"{path} is larger than {yamltree.MAX_BYTES} bytes"))
+        return None
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        findings.problems.append(Problem("", "this is not UTF-8 text", line=line))
+        return None
+
+
+def _line(problem: Problem) -> int:
+    return problem.line or 0

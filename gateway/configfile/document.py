@@ -1,0 +1,151 @@
+"""The whole document: its top-level keys, and what only shows when all of them are read."""
+
+import re
+import socket
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+
+from gateway import config as tree
+from gateway.configfile import delivery, domains, grammar, keys, listeners, routes
+from gateway.configfile.listeners import Bound
+from gateway.configfile.sources import Sources
+from gateway.errors import Problem
+from gateway.yamltree import Section, Value
+
+
+def read_document(root: Value, sources: Sources) -> tree.Config:
+    """The configuration; what could not be read has its default, and is in the findings."""
+    top = root.section()
+    top.later("local", "pass_through")
+    data_dir = sources.take_data_dir(top)
+    bound: list[Bound] = []
+    default_routes = tree.default_routes()
+    ways, known_routes = top.take(
+        "routes", lambda value: routes.read_routes(value, sources), (default_routes, frozenset(default_routes))
+    )
+    config = tree.Config(
+        hostname=_hostname(top),
+        data_dir=data_dir,
+        database=top.take("store", _database, tree.DATABASE),
+        max_message=top.parsed("max_message", grammar.message_size, tree.MAX_MESSAGE),
+        tls=top.take("tls", lambda value: listeners.read_tls(value, sources), None),
+        http=top.take("http", lambda value: listeners.read_http(value, bound), None) or _default_http(root, bound),
+        smtp=top.take("smtp", lambda value: listeners.read_smtp(value, bound), None) or _default_smtp(root, bound),
+        limits=top.take("limits", _limits, tree.Limits()),
+        dns=top.take("dns", _dns, tree.Dns()),
+        routes=ways,
+        default_route=top.take("default_route", Value.text, tree.DEFAULT_ROUTE),
+        domains=top.take("domains", lambda value: domains.read_domains(value, sources), {}),
+        keys=top.take("keys", lambda value: keys.read_keys(value, sources, known_routes), {}),
+        delivery=top.take("delivery", delivery.read_delivery, tree.Delivery()),
+        retention=top.take("retention", delivery.read_retention, tree.Retention()),
+        log=top.take("log", _log, tree.Log()),
+        path=sources.path,
+    )
+    top.close()
+    _check_default_route(top, config, known_routes)
+    listeners.check_listeners(bound, has_certificate=top.get("tls") is not None)
+    _warn_of_undeclared_keys(top, config)
+    sources.close()
+    return config
+
+
+def _hostname(top: Section) -> str:
+    """What is given, or the machine's own name; one that no EHLO could carry must be given."""
+    if top.get("hostname") is not None:
+        return top.parsed("hostname", grammar.host_name, "localhost")
+    found = socket.getfqdn()
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,253}", found, re.ASCII):
+        _absent(top, "hostname").problem(f"this machine's own name, {found!r}, is not a host name: give one")
+    elif "." not in found:
+        text = f"this machine's own name, {found}, has no domain: receivers may refuse it; give the full name"
+        _absent(top, "hostname").warning(text)
+    return found
+
+
+def _absent(top: Section, name: str) -> Value:
+    """A place to report a key that is not in the file."""
+    return Value(top.value.node, name, top.value.findings)
+
+
+def _database(value: Value) -> Path | None:
+    section = value.section()
+    url = section.get("url")
+    text = section.take("url", Value.text, None)
+    section.close()
+    if url is None or text is None:
+        return None
+    if text.startswith(("postgresql:", "postgres:")):
+        url.problem("PostgreSQL is not available in this version")
+        return None
+    name = text.removeprefix("sqlite:")
+    if name == text or not name or name.endswith(("/", ":memory:")):
+        url.problem('must be "sqlite:FILE"')
+        return None
+    return Path(name)
+
+
+def _default_http(root: Value, bound: list[Bound]) -> tree.Http:
+    http = tree.Http()
+    place = Value(root.node, "http.listeners", root.findings)
+    bound.extend(Bound(listener.listen, listener.tls, place) for listener in http.listeners)
+    return http
+
+
+def _default_smtp(root: Value, bound: list[Bound]) -> tree.Smtp:
+    smtp = tree.Smtp()
+    place = Value(root.node, "smtp.listeners", root.findings)
+    bound.extend(Bound(listener.listen, listener.tls, place) for listener in smtp.listeners)
+    return smtp
+
+
+def _limits(value: Value) -> tree.Limits:
+    section = value.section()
+    section.later("batch", "auth_failures", "buffers", "backlog", "free_disk")
+    default = tree.Limits()
+    limits = tree.Limits(
+        recipients_per_message=section.take("recipients_per_message", Value.integer, default.recipients_per_message),
+        attachments=section.take("attachments", Value.integer, default.attachments),
+        connections_per_ip=section.take("connections_per_ip", Value.integer, default.connections_per_ip),
+        connections=section.take("connections", Value.integer, default.connections),
+    )
+    section.close()
+    return limits
+
+
+def _dns(value: Value) -> tree.Dns:
+    section = value.section()
+    servers = section.get("nameservers")
+    section.close()
+    found = [item.parsed(grammar.nameserver) for item in servers.items()] if servers is not None else []
+    return tree.Dns(tuple(server for server in found if server is not None))
+
+
+def _log(value: Value) -> tree.Log:
+    section = value.section()
+    default = tree.Log()
+    log = tree.Log(
+        level=section.parsed("level", grammar.log_level, default.level),
+        format=section.parsed("format", grammar.log_format, default.format),
+    )
+    section.close()
+    return log
+
+
+def _check_default_route(top: Section, config: tree.Config, known: AbstractSet[str]) -> None:
+    if config.default_route not in known:
+        routes_value = top.get("routes")
+        line = routes_value.line if routes_value is not None else None
+        place = top.get("default_route") or Value(top.value.node, "default_route", top.value.findings, line)
+        place.problem(f"there is no route {config.default_route}")
+
+
+def _warn_of_undeclared_keys(top: Section, config: tree.Config) -> None:
+    """A key of `networks` may be in the store: no problem, but worth a look."""
+    place = top.get("smtp") or top.value
+    for number, listener in enumerate(config.smtp.listeners):
+        for network, key in listener.networks:
+            if key not in config.keys:
+                text = f"{network}: the key {key} is not declared here; until it is in the store, nobody there can send"
+                path = f"smtp.listeners[{number}].networks"
+                top.value.findings.warnings.append(Problem(path, text, line=place.line))

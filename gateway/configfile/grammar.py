@@ -1,0 +1,157 @@
+"""How single values are written: hosts, addresses, ports, networks, names, patterns. Pure.
+
+Every function takes the text of one value and returns what it stands for; ValueError says what is wrong with it, in
+words for the person who wrote it.
+"""
+
+import ipaddress
+import re
+from collections.abc import Callable
+from typing import Final
+
+from gateway import yamltree
+from gateway.config import Listen, Network
+
+SCOPES: Final = ("send", "read", "manage", "admin")
+MIN_SECRET: Final = 22  # characters: 128 bits in base 62
+_MIN_MESSAGE: Final = 1_000
+_MAX_MESSAGE: Final = 1_000_000_000
+_LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_LABELS: Final = rf"{_LABEL}(?:\.{_LABEL})*"
+# RFC 1123, 2.1: the last label of a name is not all digits, so that it is never taken for an address.
+_HOST: Final = rf"(?=[^@]{{1,253}}\Z)(?!(?:[^@]*\.)?\d+\Z){_LABELS}"
+_LOCAL: Final = r"(?!\.)(?![^@]*\.(?:\.|@))[A-Za-z0-9!#$%&'+/=?^_`{|}~.-]{1,64}"
+_OPEN_FROM_V4: Final = 16  # bits: a network of strangers that is wider is no network of anybody's
+_OPEN_FROM_V6: Final = 32
+_PRIVATE: Final = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "100.64.0.0/10",
+        "::1/128",
+        "fc00::/7",
+        "fe80::/10",
+    )
+)
+
+
+Check = Callable[[str], str]
+
+
+def _checked(pattern: str, what: str) -> Check:
+    compiled = re.compile(pattern, re.ASCII)
+
+    def check(text: str) -> str:
+        if not compiled.fullmatch(text):
+            raise ValueError(f"{text!r} is not {what}")
+        return text
+
+    return check
+
+
+host_name = _checked(_HOST, "a host name")
+selector = _checked(_LABELS, "a DKIM selector")  # RFC 6376, 3.1
+name = _checked(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "a name of letters, digits, dots, hyphens and underscores")
+domain = _checked(
+    rf"(?![^A-Z]*[A-Z]){_HOST}", "a domain in lower case, an international one written as its A-label (xn--...)"
+)
+sender_pattern = _checked(
+    rf"\*|(?:\*@(?:\*\.)?|{_LOCAL}@){_HOST}",
+    "an address or a pattern: shop@example.com, *@example.com, *@*.example.com or * (international domains as xn--...)",
+)
+mailbox = _checked(
+    rf"{_LOCAL}@{_HOST}|[^\x00-\x1f\x7f<>\",;@]*<{_LOCAL}@{_HOST}>|\"[^\x00-\x1f\x7f\"\\]*\" *<{_LOCAL}@{_HOST}>",
+    "an address like shop@example.com or Shop <shop@example.com>",
+)
+scope = _checked("|".join(SCOPES), f"one of {', '.join(SCOPES)}")
+tls_version = _checked(r"1\.[0-3]", "1.0, 1.1, 1.2 or 1.3")
+log_level = _checked("debug|info|warning|error", "debug, info, warning or error")
+log_format = _checked("text|json", "text or json")
+
+
+def parse_listen(text: str) -> Listen:
+    """`host:port`, an IPv6 host in brackets; port 0 takes a free one."""
+    host, colon, port_text = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    host = host[1:-1] if bracketed else host
+    if not colon or not host or not re.fullmatch(r"\d{1,5}", port_text, re.ASCII) or int(port_text) > 65535:
+        raise ValueError(f"{text!r} is not an address like 127.0.0.1:2525 or [::1]:2525")
+    try:
+        literal = ipaddress.ip_address(host)
+    except ValueError:
+        if bracketed or ":" in host:
+            raise ValueError(f"{host!r} is not an IP address") from None
+        return Listen(host_name(host), int(port_text))
+    if literal.version == 6 and not bracketed:
+        raise ValueError(f"write an IPv6 address in brackets: [{host}]:{port_text}")
+    return Listen(str(literal), int(port_text))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach it."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def network(text: str) -> Network:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        raise ValueError(f"not a network: {error}") from None
+
+
+def is_open(network: Network) -> bool:
+    """Whether it holds strangers: neither private, nor small enough to be somebody's own."""
+    if any(network.version == known.version and network.subnet_of(known) for known in _PRIVATE):  # type: ignore[arg-type]  # one version, as just compared
+        return False
+    return network.prefixlen < (_OPEN_FROM_V4 if network.version == 4 else _OPEN_FROM_V6)
+
+
+def host_or_ip(text: str) -> str:
+    try:
+        return ip(text)
+    except ValueError:
+        return host_name(text)
+
+
+def ip(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError(f"{text!r} is not an IP address") from None
+
+
+def nameserver(text: str) -> Listen:
+    """An IP address, with a port or without."""
+    try:
+        return Listen(ip(text), 53)
+    except ValueError:
+        listen = parse_listen(text)
+    return Listen(ip(listen.host), port(str(listen.port)))
+
+
+def port(text: str) -> int:
+    if not re.fullmatch(r"\d{1,5}", text, re.ASCII) or not 0 < int(text) < 65536:
+        raise ValueError(f"{text!r} is not a port")
+    return int(text)
+
+
+def message_size(text: str) -> int:
+    size = yamltree.size_bytes(text)
+    if not _MIN_MESSAGE <= size <= _MAX_MESSAGE:
+        raise ValueError("must be from 1KB to 1GB")
+    return size
+
+
+def key_text(text: str) -> str:
+    """The text of a key; the error never shows it."""
+    # It travels in an HTTP header, so no other character would arrive.
+    if len(text) < MIN_SECRET or not re.fullmatch(r"[!-~]+", text):
+        raise ValueError(f"a key has at least {MIN_SECRET} characters, printable ASCII without spaces")
+    return text

@@ -1,0 +1,167 @@
+"""The listeners of both doors and their certificate: `tls`, `http`, `smtp`.
+
+Guarantees: no configuration that passes is an open relay, sends keys in clear beyond this machine without saying so, or
+has two listeners where only one can be bound.
+"""
+
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from cryptography import x509
+
+from gateway.config import Auth, BareNewlines, Http, HttpListener, Listen, ListenerTls, Network, Smtp, SmtpListener, Tls
+from gateway.configfile import grammar
+from gateway.configfile.sources import Sources
+from gateway.yamltree import Section, Value
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Where a listener will be, and the place in the file that says so."""
+
+    listen: Listen
+    tls: ListenerTls
+    value: Value
+
+
+def read_tls(value: Value, sources: Sources) -> Tls | None:
+    section = value.section()
+    certificate, key = section.require("certificate"), section.require("key")
+    section.close()
+    chain = sources.file(certificate) if certificate is not None else None
+    private = sources.private_file(key) if key is not None else None
+    if certificate is None or chain is None or private is None:
+        return None
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        # Without the callable OpenSSL would ask on the terminal, and wait.
+        context.load_cert_chain(chain, private, password=_no_passphrase)
+    except (OSError, ValueError) as error:
+        certificate.problem(f"certificate and key cannot be used together: {getattr(error, 'reason', None) or error}")
+        return None
+    _warn_of_its_dates(certificate, chain, sources)
+    return Tls(chain, private)
+
+
+def _no_passphrase() -> NoReturn:
+    raise ValueError("the key is encrypted; store it without a passphrase")
+
+
+def _warn_of_its_dates(value: Value, chain: Path, sources: Sources) -> None:
+    certificate = x509.load_pem_x509_certificate(chain.read_bytes())
+    if sources.now > certificate.not_valid_after_utc:
+        value.warning(f"the certificate ended on {certificate.not_valid_after_utc:%Y-%m-%d}")
+    elif sources.now < certificate.not_valid_before_utc:
+        value.warning(f"the certificate is not valid before {certificate.not_valid_before_utc:%Y-%m-%d}")
+
+
+def read_http(value: Value, bound: list[Bound]) -> Http | None:
+    section = value.section()
+    section.later("admin", "public_url", "trusted_proxies")
+    listeners = section.get("listeners")
+    section.close()
+    if listeners is None:
+        return None
+    return Http(tuple(_http_listener(item, bound) for item in listeners.items()))
+
+
+def _http_listener(value: Value, bound: list[Bound]) -> HttpListener:
+    section = value.section()
+    default = HttpListener()
+    place = section.require("listen")
+    listener = HttpListener(
+        listen=section.parsed("listen", grammar.parse_listen, default.listen),
+        tls=section.one_of("tls", default.tls),
+        insecure=section.take("insecure", Value.boolean, default.insecure),
+    )
+    section.close()
+    if listener.tls is ListenerTls.STARTTLS:
+        value.problem("HTTP has no STARTTLS: tls is none or implicit")
+        return listener
+    if listener.tls is ListenerTls.NONE and not listener.insecure and not grammar.is_loopback(listener.listen.host):
+        value.problem("keys would travel in clear: set tls: implicit, or insecure: true where a proxy in front has TLS")
+    if place is not None:
+        bound.append(Bound(listener.listen, listener.tls, place))
+    return listener
+
+
+def read_smtp(value: Value, bound: list[Bound]) -> Smtp | None:
+    section = value.section()
+    listeners = section.get("listeners")
+    section.close()
+    if listeners is None:
+        return None
+    return Smtp(tuple(_smtp_listener(item, bound) for item in listeners.items()))
+
+
+def _smtp_listener(value: Value, bound: list[Bound]) -> SmtpListener:
+    section = value.section()
+    default = SmtpListener()
+    section.later("role", "hide_client")
+    place = section.require("listen")
+    listener = SmtpListener(
+        listen=section.parsed("listen", grammar.parse_listen, default.listen),
+        tls=section.one_of("tls", default.tls),
+        auth=section.one_of("auth", default.auth),
+        min_tls=section.parsed("min_tls", grammar.tls_version, default.min_tls),
+        plaintext_auth=section.take("plaintext_auth", Value.boolean, None),
+        bare_newlines=section.take("bare_newlines", _bare_newlines, None),
+        networks=section.take("networks", _networks, ()),
+    )
+    _refuse_open_relay(listener, section)
+    section.close()
+    in_clear = listener.plaintext_auth is not True and not grammar.is_loopback(listener.listen.host)
+    if listener.auth is Auth.REQUIRED and listener.tls is ListenerTls.NONE and in_clear:
+        value.problem("nobody could authenticate: AUTH needs TLS here; set tls, or plaintext_auth: true")
+    if place is not None:
+        bound.append(Bound(listener.listen, listener.tls, place))
+    return listener
+
+
+def _bare_newlines(value: Value) -> BareNewlines | None:
+    return value.one_of(BareNewlines)
+
+
+def _networks(value: Value) -> tuple[tuple[Network, str], ...]:
+    """The key's name of each network; it may be declared here or be in the store."""
+    found = []
+    for name, key in value.section().rest():
+        try:
+            network = grammar.network(name)
+        except ValueError as error:
+            key.problem(str(error))
+            continue
+        key_name = key.parsed(grammar.name)
+        if key_name is not None:
+            found.append((network, key_name))
+    return tuple(found)
+
+
+def _refuse_open_relay(listener: SmtpListener, section: Section) -> None:
+    if listener.auth is Auth.REQUIRED:
+        return
+    networks = section.get("networks")
+    if networks is None or not networks.node.value:
+        section.value.problem("without authentication anybody could send: give networks, or auth: required")
+        return
+    for network, _ in listener.networks:
+        if grammar.is_open(network):
+            networks.problem(f"{network} is full of strangers, who could all send: name your own, or auth: required")
+
+
+def check_listeners(bound: Sequence[Bound], *, has_certificate: bool) -> None:
+    """What only shows beside the others: an address that is taken, a certificate that is missing."""
+    for number, listener in enumerate(bound):
+        if any(_collide(listener.listen, earlier.listen) for earlier in bound[:number]):
+            listener.value.problem(f"two listeners on {listener.listen}")
+        if listener.tls is not ListenerTls.NONE and not has_certificate:
+            listener.value.problem("has TLS, and tls: {certificate, key} is not given")
+
+
+def _collide(one: Listen, other: Listen) -> bool:
+    if one.port != other.port or one.port == 0 or (":" in one.host) != (":" in other.host):
+        return False
+    return one.host == other.host or bool({one.host, other.host} & {"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
