@@ -6,9 +6,9 @@ fix-up; JSON mail is composed here. Neither knows the protocols: the doors decod
 """
 
 import asyncio
+import functools
 import hashlib
 import os
-import re
 import uuid as uuids
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ import msgspec
 
 from gateway.config import CaptureRoute, Config, MxRoute, Route
 from gateway.errors import Reason, Refused
-from gateway.message import address, fixup, mime
-from gateway.message.canonical import BodyHasher
+from gateway.message import address, composing, fixup, labels
+from gateway.message.composing import BodySeen
 from gateway.message.header import HeaderError
-from gateway.message.model import PIECE_BYTES, Content, Draft, Facts, Mailbox, SmtpEnvelope, Submission
+from gateway.message.model import PIECE_BYTES, Draft, Facts, Mailbox, SmtpEnvelope, Submission
 from gateway.observe import MailLog
 from gateway.policy import senders
 from gateway.policy.auth import Principal, require_scope
@@ -32,11 +32,6 @@ from gateway.store.queue import Accepted, Conflict, IdempotencyKey, NewMessage, 
 
 THREAD_BYTES: Final = 256 * 1024  # more than this is composed in a thread: the loop is never held for it
 HEADER_BYTES: Final = PIECE_BYTES // 2  # of a header as it came: with what is added it still fits one piece
-MAX_TAGS: Final = 50
-MAX_TAG_CHARACTERS: Final = 128
-MAX_METADATA_BYTES: Final = 16 * 1024
-_HTML_WEIGHT: Final = 32  # making plain text of HTML costs so many times what encoding it does
-_IDEMPOTENCY_KEY: Final = re.compile("[ -~]{1,255}")
 _PRIORITY_NORMAL: Final = 1
 _LONG_LINE: Final = "A line is longer than 998 octets (RFC 5322, 2.1.1)."
 
@@ -129,17 +124,18 @@ class Intake:
         )
         date = datetime.fromtimestamp(now_ms / 1000, tz=UTC)
         try:
-            if _weight(submission) > THREAD_BYTES:
-                content, facts = await asyncio.to_thread(_compose, draft, message_id, date)
+            compose = functools.partial(composing.compose, draft, message_id=message_id, date=date, seed=os.urandom(12))
+            if composing.weight(submission) > THREAD_BYTES:
+                content, facts = await asyncio.to_thread(compose)
             else:
-                content, facts = _compose(draft, message_id, date)
+                content, facts = compose()
         except HeaderError as error:
             raise Refused(Reason.MALFORMED_MESSAGE, str(error), param=error.path) from error
         self._check_size(facts.size)
         if facts.header_size > PIECE_BYTES:  # piece 0 begins with the whole header
             raise Refused(Reason.MALFORMED_MESSAGE, f"The header would be larger than {PIECE_BYTES} bytes.", param="to")
         id_ = self._ids.next()
-        pieces = _pieces(content)
+        pieces = composing.pieces(content)
         for index, piece in enumerate(pieces[1:], start=1):
             await self._queue.put_piece(id_, index, piece)
         mail = _Mail(
@@ -263,7 +259,7 @@ class Intake:
         *,
         raw_header: bytes,
         rest: bytes,
-        seen: "_Seen",
+        seen: BodySeen,
     ) -> Receipt:
         """Fix up the header of a received message and queue it. `rest` is what of the body is not stored yet: the
         whole one of a message of one piece."""
@@ -304,8 +300,8 @@ class Intake:
             asked = [envelope.sender, recipients, raw_header.hex(), seen.body_size, facts.body_hash.hex()]
             digest = hashlib.sha256(msgspec.json.encode(asked)).digest()
             idempotency = IdempotencyKey(principal.account, fixed.idempotency_key, digest)
-        tags = _tags(fixed.tags) if fixed.tags else "[]"
-        metadata = _metadata(fixed.metadata) if fixed.metadata is not None else "{}"
+        tags = labels.tags(fixed.tags) if fixed.tags else "[]"
+        metadata = labels.metadata(fixed.metadata) if fixed.metadata is not None else "{}"
         first_piece = fixed.header + rest
         if len(first_piece) > PIECE_BYTES:
             first_piece = fixed.header
@@ -337,8 +333,8 @@ class Intake:
             raise Refused(Reason.MALFORMED_MESSAGE, f"The header field {fixed.repeated_controls[0]} may be given once.")
         if fixed.long_line:
             raise Refused(Reason.MALFORMED_MESSAGE, _LONG_LINE)
-        if fixed.idempotency_key is not None and not _IDEMPOTENCY_KEY.fullmatch(fixed.idempotency_key):
-            raise Refused(Reason.MALFORMED_MESSAGE, "Idempotency-Key must be 1 to 255 printable ASCII characters.")
+        if fixed.idempotency_key is not None:
+            labels.check_idempotency_key(fixed.idempotency_key)
         if fixed.unknown_controls:
             raise Refused(
                 Reason.NOT_SUPPORTED,
@@ -355,28 +351,6 @@ class Intake:
         await self._queue.put_piece(id_, index, data)
 
 
-class _Seen:
-    """What streamed by: the hash, the scan and the size of a body, without its bytes."""
-
-    __slots__ = ("body_size", "hasher", "pieces", "scan")
-
-    def __init__(self) -> None:
-        self.hasher = BodyHasher()
-        self.scan = fixup.BodyScan()
-        self.body_size = 0
-        self.pieces = 1  # the first one, which begins with the header
-
-    def update(self, body: bytes) -> None:
-        self.hasher.update(body)
-        self.scan.update(body)
-        self.body_size += len(body)
-
-    def next_piece(self) -> int:
-        """The index of one more piece."""
-        self.pieces += 1
-        return self.pieces - 1
-
-
 class Receiving:
     """A message on its way in by SMTP. The header is kept, because it is fixed up last; of a message of several pieces
     the body is stored as it comes. Pieces are canonical CRLF, at most PIECE_BYTES, cut after a line end."""
@@ -389,7 +363,7 @@ class Receiving:
         self._envelope = envelope
         self._id = intake.new_id()
         self._header: bytes | None = None
-        self._seen = _Seen()
+        self._seen = BodySeen()
 
     async def add(self, data: bytes) -> None:
         """The next piece, in order. Raises StoreError, StoreFull, Refused."""
@@ -458,65 +432,3 @@ def _default_sender(principal: Principal) -> Mailbox:
 def _unique(addresses: Iterable[str]) -> tuple[str, ...]:
     """An address twice is one recipient; the order stays."""
     return tuple(dict.fromkeys(addresses))
-
-
-def _weight(submission: Submission) -> int:
-    """How much work composing is, in bytes that are encoded."""
-    html, text = submission.html, submission.text
-    weight = len(text or "")
-    if html is not None:
-        weight += len(html) if text is not None else len(html) * _HTML_WEIGHT
-    for boxes in (submission.to, submission.cc, submission.reply_to):
-        for box in boxes:
-            weight += len(box.name) + len(box.address)
-    return weight + sum([len(attachment.content) for attachment in submission.attachments])
-
-
-def _compose(draft: Draft, message_id: str, date: datetime) -> tuple[Content, Facts]:
-    content = mime.compose(draft, message_id=message_id, date=date, seed=os.urandom(12))
-    seen = _Seen()
-    for piece in content.body:
-        seen.update(piece)
-    facts = Facts(
-        size=len(content.header) + seen.body_size,
-        header_size=len(content.header),
-        body_hash=seen.hasher.digest(),
-        eight_bit=seen.scan.eight_bit,
-        utf8_header=not content.header.isascii(),
-        dot_lines=seen.scan.dot_lines,
-    )
-    return content, facts
-
-
-def _pieces(content: Content) -> list[bytes]:
-    """Header and body as stored: the first piece takes the beginning of the body where there is room."""
-    if not content.body:
-        return [content.header]
-    if len(content.header) + len(content.body[0]) <= PIECE_BYTES:
-        return [content.header + content.body[0], *content.body[1:]]
-    return [content.header, *content.body]
-
-
-def _tags(tags: Sequence[str]) -> str:
-    """The API's bounds hold for X-Gateway-Tag too."""
-    unique = tuple(dict.fromkeys(tags))
-    if len(unique) > MAX_TAGS or any(len(tag) > MAX_TAG_CHARACTERS for tag in unique):
-        raise Refused(
-            Reason.MALFORMED_MESSAGE,
-            f"X-Gateway-Tag: at most {MAX_TAGS} tags of at most {MAX_TAG_CHARACTERS} characters.",
-        )
-    return msgspec.json.encode(unique).decode()
-
-
-def _metadata(text: str) -> str:
-    """Canonical JSON of X-Gateway-Metadata: an object of plain values, as in the API."""
-    try:
-        decoded = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        decoded = None
-    if not isinstance(decoded, dict) or any(isinstance(value, (dict, list)) for value in decoded.values()):
-        raise Refused(Reason.MALFORMED_MESSAGE, "X-Gateway-Metadata must be a JSON object of plain values.")
-    encoded = msgspec.json.encode(decoded, order="sorted")
-    if len(encoded) > MAX_METADATA_BYTES:
-        raise Refused(Reason.MALFORMED_MESSAGE, f"X-Gateway-Metadata: at most {MAX_METADATA_BYTES} bytes of JSON.")
-    return encoded.decode()

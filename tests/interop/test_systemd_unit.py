@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -67,9 +68,16 @@ def test_the_daemon_works_in_its_sandbox(make_daemon: MakeDaemon, sink: Sink, tm
     ]
     for id_ in ids:
         wait_for_state(daemon, id_, "delivered")
-    status = Path(f"/proc/{daemon.pid}/status").read_text()
+    assert daemon._process is not None
+    pid = daemon._process.pid  # the sandbox became the daemon; what is below it is the signing process
+    status = Path(f"/proc/{pid}/status").read_text()
     assert "NoNewPrivs:\t1" in status
     assert "Seccomp:\t2" in status
     assert re.search(r"^CapEff:\t0{13}[04]00$", status, flags=re.MULTILINE)
+    assert all(b"DKIM-Signature" in transaction.content for transaction in sink.accepted)
+    if alone:
+        with pytest.raises(OSError, match="Read-only file system"):
+            Path(f"/proc/{pid}/root{ROOT}/written").touch()
     assert daemon.json("queue", "summary") is not None
-    assert daemon.stop() == 0
+    os.kill(pid, signal.SIGTERM)
+    assert daemon.wait() == 0

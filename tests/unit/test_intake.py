@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from gateway import intake
 from gateway.config import CaptureRoute, Config, Delivery, Limits, MxRoute, RelayRoute, Signing
 from gateway.errors import Reason, Refused, StoreError
 from gateway.intake import HEADER_BYTES, Intake, Receipt
+from gateway.message import composing
 from gateway.message.canonical import BodyHasher
 from gateway.message.model import PIECE_BYTES, Attachment, Content, Draft, Facts, Mailbox, SmtpEnvelope, Submission
 from gateway.observe import MailLog
@@ -340,13 +340,13 @@ async def test_large_attachments_are_stored_in_pieces(desk: Desk) -> None:
 async def test_what_takes_long_is_composed_off_the_loop(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], in_loop: bool
 ) -> None:
-    compose, threads = intake._compose, []
+    compose, threads = composing.compose, []
 
-    def watched(draft: Draft, message_id: str, date: datetime) -> tuple[Content, Facts]:
+    def watched(draft: Draft, *, message_id: str, date: datetime, seed: bytes) -> tuple[Content, Facts]:
         threads.append(threading.current_thread())
-        return compose(draft, message_id, date)
+        return compose(draft, message_id=message_id, date=date, seed=seed)
 
-    monkeypatch.setattr(intake, "_compose", watched)
+    monkeypatch.setattr(composing, "compose", watched)
     with contextlib.suppress(Refused):  # the last one's header is too large
         await desk.submit(letter(**changes))
     assert [thread is threading.main_thread() for thread in threads] == [in_loop]

@@ -1,0 +1,45 @@
+"""What SMTP mail says to the gateway in header fields: tags, metadata, idempotency key. The API's bounds hold."""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from gateway.errors import Reason, Refused
+
+MAX_TAGS: Final = 50
+MAX_TAG_CHARACTERS: Final = 128
+MAX_METADATA_BYTES: Final = 16 * 1024
+_IDEMPOTENCY_KEY: Final = re.compile("[ -~]{1,255}")
+
+
+def tags(given: Sequence[str]) -> str:
+    """JSON of the X-Gateway-Tag fields, each once. Raises Refused."""
+    unique = tuple(dict.fromkeys(given))
+    if len(unique) > MAX_TAGS or any(len(tag) > MAX_TAG_CHARACTERS for tag in unique):
+        raise Refused(
+            Reason.MALFORMED_MESSAGE,
+            f"X-Gateway-Tag: at most {MAX_TAGS} tags of at most {MAX_TAG_CHARACTERS} characters.",
+        )
+    return msgspec.json.encode(unique).decode()
+
+
+def metadata(text: str) -> str:
+    """Canonical JSON of X-Gateway-Metadata: an object of plain values, as in the API. Raises Refused."""
+    try:
+        decoded = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        decoded = None
+    if not isinstance(decoded, dict) or any(isinstance(value, (dict, list)) for value in decoded.values()):
+        raise Refused(Reason.MALFORMED_MESSAGE, "X-Gateway-Metadata must be a JSON object of plain values.")
+    encoded = msgspec.json.encode(decoded, order="sorted")
+    if len(encoded) > MAX_METADATA_BYTES:
+        raise Refused(Reason.MALFORMED_MESSAGE, f"X-Gateway-Metadata: at most {MAX_METADATA_BYTES} bytes of JSON.")
+    return encoded.decode()
+
+
+def check_idempotency_key(text: str) -> None:
+    """Raises Refused."""
+    if not _IDEMPOTENCY_KEY.fullmatch(text):
+        raise Refused(Reason.MALFORMED_MESSAGE, "Idempotency-Key must be 1 to 255 printable ASCII characters.")
