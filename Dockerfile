@@ -1,4 +1,9 @@
-# The daemon as an unprivileged user. Configuration: /etc/mail-gateway/gateway.yaml; state: /var/lib/mail-gateway.
+# The daemon as an unprivileged user; the root file system may be read-only.
+#   configuration  /etc/mail-gateway/gateway.yaml: mount your own. The one inside listens on the container's loopback
+#                  only; for clients outside give smtp and http listeners on 0.0.0.0 with TLS (or insecure: true and
+#                  plaintext_auth: true on a network that is yours).
+#   state          /var/lib/mail-gateway: a volume, or the queue is lost with the container
+#   secrets        under /run/secrets, as {file: /run/secrets/NAME}
 FROM python:3.13-slim AS build
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
@@ -15,8 +20,8 @@ USER mail-gateway
 VOLUME /var/lib/mail-gateway
 EXPOSE 2525 8025
 STOPSIGNAL SIGTERM
-# Asks the first HTTP listener of the shipped configuration; a configuration with another address needs its own check.
+# Asks an HTTP listener on port 8025 without TLS; a configuration that has none needs its own check.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8025/health/ready', timeout=3)"]
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8025/health/live', timeout=3)"]
 ENTRYPOINT ["mail-gateway"]
 CMD ["serve"]

@@ -1,18 +1,20 @@
 # Everything happens in the virtual environment .venv; each verb sets it up first.
-PYTHON := $(shell for p in python3.13 python3.12 python3.11 python3; do \
-	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v $$p && break; done)
+# Options of the gateway: make run ARGS='--http 127.0.0.1:9025 --smtp 127.0.0.1:9525'
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+ARGS :=
 
 .PHONY: setup run test test-full check bench package
 
 setup: .venv/ready
 
 run: .venv/ready
-	@exec $(BIN)/mail-gateway dev
+	@exec $(BIN)/mail-gateway dev $(ARGS)
 
 test: .venv/ready-dev
 	@$(BIN)/pytest -q -n auto
 
+# One after the other: the slow ones use real daemons and measure themselves.
 test-full: .venv/ready-dev
 	@$(BIN)/pytest -q -m 'slow or not slow'
 
@@ -26,18 +28,31 @@ check: .venv/ready-dev
 bench: .venv/ready-dev
 	@$(BIN)/python -m benchmarks.run
 
-package: .venv/ready-dev
-	@$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+package: .venv/ready
+	@$(PIP) wheel --no-deps --wheel-dir dist . && ls dist/*.whl
 
+# The first Python that is new enough and can make environments; else what to install.
 .venv/bin/python:
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed (Debian: apt install python3 python3-venv)"; exit 1; }
-	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "Python's venv is needed (Debian: apt install python3-venv)"; exit 1; }
-	@$(PYTHON) -m venv .venv
+	@found=; bare=; for candidate in python3.13 python3.12 python3.11 python3; do \
+	  $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 || continue; \
+	  if $$candidate -c 'import venv, ensurepip' >/dev/null 2>&1; then found=$$candidate; break; fi; \
+	  bare=$${bare:-$$candidate}; \
+	done; \
+	if [ -n "$$found" ]; then \
+	  trap 'rm -rf .venv' INT TERM; \
+	  $$found -m venv .venv || { rm -rf .venv; exit 1; }; \
+	elif [ -n "$$bare" ]; then \
+	  echo "$$bare has no venv. Debian, Ubuntu: apt install $$bare-venv" >&2; exit 1; \
+	else \
+	  echo "Python 3.11 or newer is needed. Debian, Ubuntu: apt install python3 python3-venv; Fedora: dnf install python3" >&2; exit 1; \
+	fi
 
 .venv/ready: .venv/bin/python pyproject.toml
-	@echo "Setting up .venv (once) ..."
-	@$(BIN)/pip install --quiet --disable-pip-version-check -e . && touch $@
+	@echo "Setting up .venv (once, a minute) ..."
+	@$(PIP) install -e . || { echo "Setting up failed: pip, above, says why." >&2; exit 1; }
+	@touch $@
 
-.venv/ready-dev: .venv/ready pyproject.toml
-	@echo "Setting up the tools of the tests (once) ..."
-	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]' && touch $@
+.venv/ready-dev: .venv/bin/python pyproject.toml
+	@echo "Setting up .venv with the tools of the tests (once, a minute) ..."
+	@$(PIP) install -e '.[dev]' || { echo "Setting up failed: pip, above, says why." >&2; exit 1; }
+	@touch .venv/ready $@

@@ -95,6 +95,15 @@ class Core:
             on_ready=self._on_ready,
             on_failed=self._on_failed,
         )
+        try:
+            await self._furnish()
+        except BaseException:
+            await Core.close(self)
+            raise
+
+    async def _furnish(self) -> None:
+        """Everything over an open store."""
+        config = self.config
         ids = IdSource(self.clock, last=self.store.last_id)
         self.manager = Manager(
             config,

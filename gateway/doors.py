@@ -75,8 +75,8 @@ class SmtpDoor:
             self._log.refused(door="smtp", key=key_name, client="", reason=refusal.reason.code, text=refusal.text)
             raise
 
-    def check_sender(self, principal: Principal, address: str) -> None:
-        self._intake.check_sender(principal, address)
+    def check_sender(self, principal: Principal, address: str, peer: str) -> None:
+        self._intake.check_sender(principal, address, client=peer)
 
     def check_recipient(self, principal: Principal, address: str) -> str:
         del principal

@@ -160,14 +160,14 @@ class Intake:
         """Begin to take an SMTP message whose sender and recipients were checked. Raises Refused."""
         return Receiving(self, principal, envelope)
 
-    def check_sender(self, principal: Principal, sender: str) -> None:
+    def check_sender(self, principal: Principal, sender: str, *, client: str) -> None:
         """At MAIL: may this key use this envelope sender? Raises Refused."""
         try:
             require_scope(principal, "send")
             self._route(principal)
             senders.check(principal, (sender,), param="from")
         except Refused as refusal:
-            self.tell_refused("smtp", principal, "", refusal)
+            self.tell_refused("smtp", principal, client, refusal)
             raise
 
     def tell_refused(self, door: str, principal: Principal, client: str, refusal: Refused) -> None:

@@ -23,8 +23,9 @@ from gateway.store.records import DkimKeyRecord, DomainRecord, Duplicate, KeyRec
 from gateway.store.vault import Vault
 
 DEFAULT_SELECTOR: Final = "mgw1"
-_DAY_MS: Final = 86_400_000
 _LISTED_AT_MOST: Final = 10_000
+_WAITING: Final = frozenset({"backoff", "schedule"})  # what a retry can move
+_LONGEST_S: Final = 100 * 365 * 86_400
 
 log = logging.getLogger("gateway.manage")
 
@@ -117,6 +118,8 @@ class Manager:
             raise _invalid("secret", f"a key is at least {auth.MIN_LENGTH} printable ASCII characters without spaces")
         now = self._clock.now_ms()
         expires_s = args.get("expires_s")
+        if expires_s is not None and not 0 < expires_s <= _LONGEST_S:
+            raise _invalid("expires", "a time to come, within 100 years")
         record = KeyRecord(
             name=name,
             digest=auth.digest(secret),
@@ -304,7 +307,7 @@ class Manager:
         if not args.get("all") and which == Filter(limit=which.limit):
             raise _invalid("", "say which: --id, --key, --account, --route, --domain, --older, or --all")
         if args.get("dry_run"):
-            rows = await self._queue.find(which)
+            rows = [row for row in await self._queue.find(which) if row.recipient.blocked_by in _WAITING]
             return {"would_retry": len(rows), "first": [_row_view(row) for row in rows[:25]]}
         count = await self._queue.retry(which, self._clock.now_ms())
         log.info("queue retry: %d recipients", count)

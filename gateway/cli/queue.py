@@ -193,7 +193,7 @@ def _retry(arguments: argparse.Namespace) -> int:
 
 def _print_dry_run(result: Any) -> None:
     number = result["would_retry"]
-    print(f"{'at least ' if number == _AT_ONCE else ''}{output.count(number, 'recipient')} would be due now.")
+    print(f"{'at least ' if number == _AT_ONCE else ''}{output.count(number, 'waiting recipient')} would be tried now.")
     if result["first"]:
         print()
         _print_rows(result["first"])

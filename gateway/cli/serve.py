@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import errno
 import gc
+import logging
 import os
 import signal
 import sys
@@ -12,12 +13,14 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from gateway import config, observe, runtime
+from gateway import config, configfile, observe, runtime
 from gateway.app import Gateway
 from gateway.cli import arguments as values
 from gateway.cli import connect
 from gateway.errors import GatewayError
 from gateway.policy import auth
+
+log = logging.getLogger("gateway")
 
 EXIT_FAILED = 1
 
@@ -46,6 +49,9 @@ def register(verbs: Any, common: argparse.ArgumentParser) -> None:
 def _serve(arguments: argparse.Namespace) -> int:
     settings = connect.load(arguments.config)
     observe.setup_logging(settings.log.level, as_json=settings.log.format == "json")
+    if settings.path is not None:
+        for warning in configfile.read_config(settings.path)[2]:
+            log.warning("%s: %s", settings.path, warning)
     return _run(_daemon(settings, lambda _: None))
 
 

@@ -56,16 +56,12 @@ def _hostname(top: Section) -> str:
         return top.parsed("hostname", grammar.host_name, "localhost")
     found = socket.getfqdn()
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,253}", found, re.ASCII):
-        _absent(top, "hostname").problem(f"this machine's own name, {found!r}, is not a host name: give one")
+        absent = Value(top.value.node, "hostname", top.value.findings)
+        absent.problem(f"this machine's own name, {found!r}, is not a host name: give one")
     elif "." not in found:
         text = f"this machine's own name, {found}, has no domain: receivers may refuse it; give the full name"
-        _absent(top, "hostname").warning(text)
+        top.value.findings.warnings.append(Problem("hostname", text))
     return found
-
-
-def _absent(top: Section, name: str) -> Value:
-    """A place to report a key that is not in the file."""
-    return Value(top.value.node, name, top.value.findings)
 
 
 def _database(value: Value) -> Path | None:

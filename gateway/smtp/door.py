@@ -33,7 +33,7 @@ class Door(Protocol):
         """The principal of the key that stands for a client's network. Refused with
         AUTHENTICATION_REQUIRED."""
 
-    def check_sender(self, principal: Any, address: str) -> None:
+    def check_sender(self, principal: Any, address: str, peer: str) -> None:
         """At MAIL: may it use this envelope sender ("" is the null sender)?"""
 
     def check_recipient(self, principal: Any, address: str) -> str:

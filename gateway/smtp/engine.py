@@ -285,7 +285,7 @@ class Engine:
         if size > self._rules.max_bytes:
             self._out.append(replies.TOO_LARGE)  # RFC 1870, 6.1
             return
-        self._door.check_sender(principal, address)
+        self._door.check_sender(principal, address, self._peer)
         self.transaction = Transaction(principal, address, eight_bit=eight_bit, utf8=utf8)
         self._out.append(replies.SENDER_OK)
 

@@ -51,7 +51,7 @@ class FakeDoor:
             raise Refused(Reason.AUTHENTICATION_REQUIRED, "no such key")
         return self.networks[key_name]
 
-    def check_sender(self, principal: str, address: str) -> None:
+    def check_sender(self, principal: str, address: str, peer: str) -> None:
         self.fail(address)
 
     def check_recipient(self, principal: str, address: str) -> str:

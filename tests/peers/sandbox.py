@@ -1,8 +1,8 @@
 """The sandbox of our systemd unit without systemd: `python -m tests.peers.sandbox UNIT WRITABLE COMMAND...`.
 
-Takes from the unit, by the kernel's own means, what can break a Python program: the capabilities, NoNewPrivileges,
-MemoryDenyWriteExecute, SystemCallFilter and RestrictAddressFamilies; with CAP_SYS_ADMIN and in a mount namespace of its
-own (`unshare --mount`) also ProtectSystem=strict with one writable directory. Then becomes the command.
+Takes from the unit, by the kernel's own means, what can break a Python program: capabilities, NoNewPrivileges,
+MemoryDenyWriteExecute, SystemCallFilter, RestrictAddressFamilies and, where WRITABLE is not `-`, ProtectSystem=strict
+with that one writable directory (in a mount namespace of its own: `unshare --mount`). Then becomes the command.
 """
 
 import ctypes
@@ -87,20 +87,21 @@ def _filter_calls(allowed: set[str], families: list[str]) -> None:
         raise OSError("seccomp_load")
 
 
-def _protect_system(writable: Path) -> None:
+def _protect_system(writable: str) -> None:
     for command in (
-        ["mount", "--bind", str(writable), str(writable)],
+        ["mount", "--bind", writable, writable],
         ["mount", "-o", "remount,bind,ro", "/"],
     ):
         subprocess.run(command, check=True)
 
 
 def main() -> None:
-    unit, writable, command = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]
+    unit, writable, command = Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
     allowed = allowed_calls(unit)
-    if os.geteuid() == 0:
+    if writable != "-":
         _protect_system(writable)
         os.chdir(writable)  # the directory from before lies under the mount
+    if os.geteuid() == 0:
         for capability in range(_CAP_LAST + 1):
             if capability != _CAP_NET_BIND_SERVICE:
                 _prctl(_PR_CAPBSET_DROP, capability)

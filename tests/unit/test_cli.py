@@ -217,7 +217,7 @@ def test_a_message_waits_for_the_daemon(shell: Shell) -> None:
     shown = shell.ok("queue", "show", id_)
     assert "subject:         Grüße\n" in shown
     assert shown.count("accepted") == 3
-    assert "3 recipients would be due now" in shell.ok("queue", "retry", "--all", "--dry-run")
+    assert "0 waiting recipients would be tried now" in shell.ok("queue", "retry", "--all", "--dry-run")
     assert "due now" in shell.ok("queue", "retry", "--id", id_)
     assert "say which" in shell.fails(1, "queue", "retry")
 
@@ -470,8 +470,9 @@ def _python_for_all() -> str:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_root_leaves_no_file_of_its_own(shell: Shell) -> None:
     python = _python_for_all()
-    for directory in (shell.directory, shell.directory.parent, shell.directory.parent.parent):
-        directory.chmod(0o711)
+    for directory in (shell.directory, *shell.directory.parents):
+        if directory.stat().st_mode & 0o011 != 0o011:  # pytest's own, as deep as it made them
+            directory.chmod(0o711)
     shell.data.mkdir()
     os.chown(shell.data, OWNER, OWNER)
     made = shell.apart("key", "create", "shop", python=python)

@@ -475,7 +475,7 @@ async def test_the_null_sender(desk: Desk) -> None:
     assert (await desk.view(uuid)).envelope_sender == ""
     bare = await desk.receive(b"Subject: x\r\n\r\n", sender="")
     assert b"From: MAILER-DAEMON@mail.example.org\r\n" in await desk.header(bare)
-    desk.intake.check_sender(ONLY_EXAMPLE, "")
+    desk.intake.check_sender(ONLY_EXAMPLE, "", client="192.0.2.9")
 
 
 async def test_the_control_fields(desk: Desk) -> None:
@@ -561,10 +561,10 @@ async def test_a_sender_is_judged_at_mail(desk: Desk) -> None:
         (replace(SHOP, route="gone"), "a@example.com", Reason.NO_ROUTE),
     ):
         with pytest.raises(Refused) as refusal:
-            desk.intake.check_sender(key, sender)
+            desk.intake.check_sender(key, sender, client="192.0.2.9")
         assert refusal.value.reason is reason
         assert f"reason={reason.code}" in desk.log.getvalue()
-    desk.intake.check_sender(ONLY_EXAMPLE, "a@example.com")
+    desk.intake.check_sender(ONLY_EXAMPLE, "a@example.com", client="192.0.2.9")
 
 
 @pytest.mark.parametrize("bad", [b"x" * 1200 + b"\r\n", b"X" * 999 + b"\r\n"])
