@@ -54,6 +54,7 @@ class Signer:
                 [sys.executable, "-m", "gateway.delivery.signing", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is for the daemon; its end is what ends this one
                 env=environment,
             )
         ours.setblocking(False)

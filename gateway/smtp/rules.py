@@ -2,9 +2,9 @@
 answers."""
 
 from dataclasses import dataclass
-from ipaddress import ip_address
 
 from gateway.config import Auth, BareNewlines, ListenerTls, SmtpListener
+from gateway.configfile import is_loopback
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +49,6 @@ def rules_of(listener: SmtpListener, *, hostname: str, max_bytes: int, max_recip
         ehlo_clear=_ehlo(hostname, clear),
         ehlo_tls=_ehlo(hostname, always + mechanisms),
     )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a listener's host is reachable from this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _ehlo(hostname: str, keywords: list[str]) -> bytes:

@@ -87,7 +87,13 @@ class Daemon:
     def pid(self) -> int:
         """Process id of the daemon itself, not of its prefix."""
         assert self._process is not None
-        return descendants(self._process.pid)[-1] if self.prefix else self._process.pid
+        if not self.prefix:
+            return self._process.pid
+        wanted = "\0".join(self._command("serve")) + "\0"
+        for pid in descendants(self._process.pid)[::-1]:
+            if Path(f"/proc/{pid}/cmdline").read_text() == wanted:
+                return pid
+        return self._process.pid  # a prefix that became the daemon
 
     @property
     def running(self) -> bool:
