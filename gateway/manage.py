@@ -11,14 +11,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 from uuid import UUID
 
+from gateway import views
 from gateway.config import Config
 from gateway.errors import ConfigError, Problem, Reason, Refused
 from gateway.events import State
 from gateway.message import address, dkim
 from gateway.policy import auth
 from gateway.policy.domains import Domains, SendingDomain, SigningKey
-from gateway.runtime import Clock, read_id, rfc3339, show_id
-from gateway.store.queue import Filter, MessageView, Queue, QueueRow, RecipientView
+from gateway.runtime import Clock, read_id, rfc3339
+from gateway.store.queue import Filter, Queue
 from gateway.store.records import DkimKeyRecord, DomainRecord, Duplicate, KeyRecord, Records
 from gateway.store.vault import Vault
 
@@ -141,7 +142,7 @@ class Manager:
             ) from error
         await self._load_keys()
         log.info("key %s created: account=%s route=%s", name, record.account, record.route)
-        return {**_key_view(record), "secret": secret}
+        return {**views.key_view(record), "secret": secret}
 
     async def key_list(self, args: Args) -> Any:
         """Every key, revoked ones too, without secrets."""
@@ -165,7 +166,7 @@ class Manager:
         ]
         return [
             *declared,
-            *(_key_view(record, self._clock.now_ms()) for record in await self._records.keys()),
+            *(views.key_view(record, self._clock.now_ms()) for record in await self._records.keys()),
         ]
 
     async def key_show(self, args: Args) -> Any:
@@ -229,20 +230,20 @@ class Manager:
         """Every sending domain with its selector and the DNS record that must be published."""
         del args
         stored = {record.name for record in await self._records.domains()}
-        views = []
+        listed: list[dict[str, Any]] = []
         for name in sorted(stored | self._config.domains.keys()):
             known = self._domains.nearest(name)
             assert known is not None
             source = "config" if name in self._config.domains else "store"
-            views.append(
+            listed.append(
                 {
                     "name": name,
                     "require_dkim": known.require_dkim,
                     "source": source,
-                    **_record_view(known.key),
+                    **views.record_view(known.key),
                 }
             )
-        return views
+        return listed
 
     async def domain_remove(self, args: Args) -> Any:
         """Args: name. Its mail goes unsigned from now on."""
@@ -272,8 +273,8 @@ class Manager:
                 "waiting": count.waiting,
                 "in_hand": count.leased,
                 "held": count.held,
-                "next_attempt_at": _time(count.next_at),
-                "oldest_at": _time(count.oldest_at),
+                "next_attempt_at": views.time_view(count.next_at),
+                "oldest_at": views.time_view(count.oldest_at),
             }
             for count in await self._queue.counts()
         ]
@@ -284,7 +285,7 @@ class Manager:
 
     async def queue_list(self, args: Args) -> Any:
         """Args: the filter (id, key, account, route, domain, state, older_s, limit)."""
-        return [_row_view(row) for row in await self._queue.find(self._filter(args))]
+        return [views.row_view(row) for row in await self._queue.find(self._filter(args))]
 
     async def queue_show(self, args: Args) -> Any:
         """Args: id, account (None: any). A message, its recipients and its events."""
@@ -294,7 +295,7 @@ class Manager:
             raise _unknown("message", args["id"])
         events = await self._queue.events(view.uuid)
         return {
-            **message_view(view),
+            **views.message_view(view),
             "events": [
                 {"type": e.type.value, "to": e.recipient, "at": rfc3339(e.at), **json.loads(e.data or "{}")}
                 for e in events
@@ -308,7 +309,7 @@ class Manager:
             raise _invalid("", "say which: --id, --key, --account, --route, --domain, --older, or --all")
         if args.get("dry_run"):
             rows = [row for row in await self._queue.find(which) if row.recipient.blocked_by in _WAITING]
-            return {"would_retry": len(rows), "first": [_row_view(row) for row in rows[:25]]}
+            return {"would_retry": len(rows), "first": [views.row_view(row) for row in rows[:25]]}
         count = await self._queue.retry(which, self._clock.now_ms())
         log.info("queue retry: %d recipients", count)
         return {"retried": count}
@@ -374,89 +375,6 @@ def message_uuid(text: str) -> bytes | None:
         return UUID(text).bytes
     except ValueError:
         return None
-
-
-def message_view(view: MessageView) -> dict[str, Any]:
-    """A message as JSON values."""
-    return {
-        "id": show_id("eml_", view.uuid),
-        "account": view.account,
-        "key": view.key,
-        "door": view.door,
-        "envelope_sender": view.envelope_sender,
-        "from": view.header_from,
-        "subject": view.subject,
-        "message_id": view.message_id,
-        "size": view.size,
-        "tags": json.loads(view.tags),
-        "metadata": json.loads(view.metadata),
-        "created_at": rfc3339(view.created_at),
-        "expires_at": rfc3339(view.expires_at),
-        "recipients": [_recipient_view(recipient) for recipient in view.recipients],
-    }
-
-
-def _recipient_view(recipient: RecipientView) -> dict[str, Any]:
-    return {
-        "to": recipient.address,
-        "state": recipient.state.value,
-        "attempts": recipient.attempts,
-        "route": recipient.route,
-        "blocked_by": recipient.blocked_by or None,
-        "next_attempt_at": _time(recipient.next_at),
-        "last_reply": recipient.reply,
-        "host": recipient.host,
-        "class": recipient.bounce_class or None,
-        "updated_at": rfc3339(recipient.updated_at),
-        "possible_duplicate": recipient.possible_duplicate,
-    }
-
-
-def _row_view(row: QueueRow) -> dict[str, Any]:
-    return {
-        "id": show_id("eml_", row.uuid),
-        "key": row.key,
-        "account": row.account,
-        "from": row.envelope_sender,
-        "subject": row.subject,
-        "created_at": rfc3339(row.created_at),
-        **_recipient_view(row.recipient),
-    }
-
-
-def _key_view(record: KeyRecord, now_ms: int | None = None) -> dict[str, Any]:
-    expired = now_ms is not None and record.expires_at is not None and record.expires_at <= now_ms
-    state = "revoked" if record.revoked_at is not None else "expired" if expired else "active"
-    return {
-        "name": record.name,
-        "account": record.account,
-        "route": record.route,
-        "from": list(record.senders),
-        "scopes": list(record.scopes),
-        "default_from": record.default_from,
-        "hint": record.hint,
-        "state": state,
-        "source": "store",
-        "created_at": _time(record.created_at),
-        "expires_at": _time(record.expires_at),
-        "revoked_at": _time(record.revoked_at),
-    }
-
-
-def _record_view(key: SigningKey | None) -> dict[str, Any]:
-    if key is None:
-        return {"selector": None, "dns_name": None, "dns_value": None, "zone": None}
-    record = dkim.public_record(key.private)
-    return {
-        "selector": key.selector,
-        "dns_name": f"{key.selector}._domainkey.{key.domain}",
-        "dns_value": record,
-        "zone": dkim.zone_lines(key.selector, key.domain, record),
-    }
-
-
-def _time(at_ms: int | None) -> str | None:
-    return rfc3339(at_ms) if at_ms is not None else None
 
 
 def _scopes(names: Any) -> tuple[str, ...]:

@@ -1,0 +1,96 @@
+"""What operators and programs see of keys, domains, messages and recipients: values to JSON values. Pure.
+
+No view holds a secret.
+"""
+
+import json
+from typing import Any
+
+from gateway.message import dkim
+from gateway.policy.domains import SigningKey
+from gateway.runtime import rfc3339, show_id
+from gateway.store.queue import MessageView, QueueRow, RecipientView
+from gateway.store.records import KeyRecord
+
+
+def message_view(view: MessageView) -> dict[str, Any]:
+    """A message as JSON values."""
+    return {
+        "id": show_id("eml_", view.uuid),
+        "account": view.account,
+        "key": view.key,
+        "door": view.door,
+        "envelope_sender": view.envelope_sender,
+        "from": view.header_from,
+        "subject": view.subject,
+        "message_id": view.message_id,
+        "size": view.size,
+        "tags": json.loads(view.tags),
+        "metadata": json.loads(view.metadata),
+        "created_at": rfc3339(view.created_at),
+        "expires_at": rfc3339(view.expires_at),
+        "recipients": [recipient_view(recipient) for recipient in view.recipients],
+    }
+
+
+def recipient_view(recipient: RecipientView) -> dict[str, Any]:
+    return {
+        "to": recipient.address,
+        "state": recipient.state.value,
+        "attempts": recipient.attempts,
+        "route": recipient.route,
+        "blocked_by": recipient.blocked_by or None,
+        "next_attempt_at": time_view(recipient.next_at),
+        "last_reply": recipient.reply,
+        "host": recipient.host,
+        "class": recipient.bounce_class or None,
+        "updated_at": rfc3339(recipient.updated_at),
+        "possible_duplicate": recipient.possible_duplicate,
+    }
+
+
+def row_view(row: QueueRow) -> dict[str, Any]:
+    return {
+        "id": show_id("eml_", row.uuid),
+        "key": row.key,
+        "account": row.account,
+        "from": row.envelope_sender,
+        "subject": row.subject,
+        "created_at": rfc3339(row.created_at),
+        **recipient_view(row.recipient),
+    }
+
+
+def key_view(record: KeyRecord, now_ms: int | None = None) -> dict[str, Any]:
+    expired = now_ms is not None and record.expires_at is not None and record.expires_at <= now_ms
+    state = "revoked" if record.revoked_at is not None else "expired" if expired else "active"
+    return {
+        "name": record.name,
+        "account": record.account,
+        "route": record.route,
+        "from": list(record.senders),
+        "scopes": list(record.scopes),
+        "default_from": record.default_from,
+        "hint": record.hint,
+        "state": state,
+        "source": "store",
+        "created_at": time_view(record.created_at),
+        "expires_at": time_view(record.expires_at),
+        "revoked_at": time_view(record.revoked_at),
+    }
+
+
+def record_view(key: SigningKey | None) -> dict[str, Any]:
+    if key is None:
+        return {"selector": None, "dns_name": None, "dns_value": None, "zone": None}
+    record = dkim.public_record(key.private)
+    return {
+        "selector": key.selector,
+        "dns_name": f"{key.selector}._domainkey.{key.domain}",
+        "dns_value": record,
+        "zone": dkim.zone_lines(key.selector, key.domain, record),
+    }
+
+
+def time_view(at_ms: int | None) -> str | None:
+    return rfc3339(at_ms) if at_ms is not None else None
