@@ -5,18 +5,16 @@ a result whatever happens; what is not understood is temporary. It does not choo
 write (store).
 """
 
-import asyncio
-import ipaddress
 import logging
 import random
-import socket
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, assert_never
 
-from gateway.config import CaptureRoute, Config, HopTls, IpFamily, MxRoute, RelayRoute, Signing
-from gateway.delivery import mx, verdict
+from gateway.config import CaptureRoute, Config, MxRoute, RelayRoute, Signing
+from gateway.delivery import verdict
 from gateway.delivery.pool import Pool
+from gateway.delivery.route import Ways
 from gateway.delivery.session import Failure, Hop, Session
 from gateway.delivery.signer import Signer
 from gateway.delivery.verdict import Word
@@ -25,12 +23,11 @@ from gateway.errors import StoreError
 from gateway.events import EventType, State
 from gateway.message import address, dkim
 from gateway.policy.domains import Domains
-from gateway.resolver import LookupFailed, Missing, Resolver, has_ipv6_route
+from gateway.resolver import Resolver, has_ipv6_route
 from gateway.runtime import Clock, show_id
 from gateway.store.queue import Attempt, Claimed, Due, Leased, Queue, Result
 
 UNREACHABLE_S: Final = 30.0  # so long a destination that nobody answered for is not tried again for other messages
-RELAY_ADDRESSES_S: Final = 30.0  # so long the addresses of a relay are kept
 _REMEMBERED: Final = 10_000  # destinations at most
 
 log = logging.getLogger("gateway.delivery")
@@ -60,8 +57,11 @@ class Couriers:
     clock: Clock
     rng: random.Random = field(default_factory=random.Random)
     unreachable: dict[tuple[str, str], tuple[Word, float]] = field(default_factory=dict)
-    relay_addresses: dict[str, tuple[tuple[str, ...], float]] = field(default_factory=dict)
     ipv6: bool = field(default_factory=has_ipv6_route)
+    ways: Ways = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ways = Ways(self.config, self.resolver, self.rng, ipv6=self.ipv6)
 
     def carrier(self, due: Due) -> "Carrier":
         return Carrier(self, due)
@@ -214,7 +214,7 @@ class Carrier:
             reached, left = await self._through(tried, left, said, claimed, prefix)
         if left:
             self.close()
-            hops = await self._hops(route, domain)
+            hops = await self._shared.ways.hops(route, domain)
             if isinstance(hops, Word):
                 return _for_all(left, hops) | said  # what a host said is worth more
             for hop in hops:
@@ -277,110 +277,6 @@ class Carrier:
         for index in range(claimed.piece_count):
             yield await self._shared.queue.piece(claimed.message, index)
 
-    # Where to
-
-    async def _hops(self, route: MxRoute | RelayRoute, domain: str) -> list[Hop] | Word:
-        match route:
-            case RelayRoute():
-                return await self._relay_hops(route)
-            case MxRoute():
-                return await self._mx_hops(route, domain)
-
-    async def _relay_hops(self, route: RelayRoute) -> list[Hop] | Word:
-        addresses = await self._relay_addresses(route)
-        if isinstance(addresses, Word):
-            return addresses
-        return [
-            Hop(
-                name=route.host,
-                address=ip,
-                port=route.port,
-                tls=route.tls,
-                # Opportunistic TLS is better than none whoever answers (RFC 7435).
-                verify=route.verify and route.tls is not HopTls.OPPORTUNISTIC,
-                ca=route.ca,
-                ehlo=route.ehlo or self._shared.config.hostname,
-                source=route.source,
-                username=route.username,
-                password=route.password,
-            )
-            for ip in addresses
-        ]
-
-    async def _relay_addresses(self, route: RelayRoute) -> tuple[str, ...] | Word:
-        """A relay's name may be in /etc/hosts; configured nameservers are asked where there are some."""
-        loop = asyncio.get_running_loop()
-        if _is_ip(route.host):
-            return (route.host,)
-        known = self._shared.relay_addresses.get(route.name)
-        if known is not None and known[1] > loop.time():
-            return known[0]
-        if self._shared.config.dns.nameservers:
-            addresses = await self._addresses(route, route.host)
-        else:
-            family = {IpFamily.IPV4: socket.AF_INET, IpFamily.IPV6: socket.AF_INET6}.get(
-                route.ip_family, socket.AF_UNSPEC
-            )
-            try:
-                found = await loop.getaddrinfo(route.host, route.port, family=family, type=socket.SOCK_STREAM)
-                addresses = tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
-            except socket.gaierror as error:
-                addresses = LookupFailed(error.strerror or str(error))
-        if not isinstance(addresses, tuple):
-            # Trap 11: a relay that cannot be found is our trouble, never the recipient's.
-            reason = addresses.reason if isinstance(addresses, LookupFailed) else addresses.value
-            return Word("route", 0, "4.4.3", f"451 4.4.3 the relay {route.host} cannot be found: {reason}")
-        self._shared.relay_addresses[route.name] = (addresses, loop.time() + RELAY_ADDRESSES_S)
-        return addresses
-
-    async def _mx_hops(self, route: MxRoute, domain: str) -> list[Hop] | Word:
-        if domain.startswith("["):  # RFC 5321, 4.1.3: an address literal names its host itself
-            return [self._mx_hop(route, domain, domain[1:-1].removeprefix("IPv6:").removeprefix("ipv6:"))]
-        records = await self._shared.resolver.mx(domain)
-        match records:
-            case LookupFailed(reason):
-                return mx.lookup_failed(domain, reason)
-            case Missing.NAME:
-                return mx.no_such_domain(domain)
-            case Missing.RECORD:
-                hosts: list[str] | Word = [domain]  # RFC 5321, 5.1: the domain's own address
-            case _:
-                hosts = mx.order(records, self._own_names(route), self._shared.rng)
-        if isinstance(hosts, Word):
-            return hosts
-        hops: list[Hop] = []
-        failed: Word | None = None
-        for host in hosts:
-            addresses = await self._addresses(route, host)
-            if isinstance(addresses, LookupFailed):
-                failed = mx.lookup_failed(host, addresses.reason)
-            elif not isinstance(addresses, Missing):
-                hops += [self._mx_hop(route, host, ip) for ip in addresses]
-        return hops or failed or mx.no_address(domain)
-
-    def _own_names(self, route: MxRoute) -> frozenset[str]:
-        """Our name among MX hosts is a loop only where we would answer; beside another MTA it is that one's name."""
-        config = self._shared.config
-        answers = any(listener.listen.port == route.port for listener in config.smtp.listeners)
-        return frozenset({config.hostname.lower()} if answers else ())
-
-    def _mx_hop(self, route: MxRoute, host: str, ip: str) -> Hop:
-        return Hop(
-            name=host,
-            address=ip,
-            port=route.port,
-            tls=route.tls,
-            verify=False,  # an MX certificate proves nothing without MTA-STS or DANE
-            ca=None,
-            ehlo=route.ehlo or self._shared.config.hostname,
-            source=route.source,
-        )
-
-    async def _addresses(self, route: MxRoute | RelayRoute, host: str) -> tuple[str, ...] | Missing | LookupFailed:
-        family = route.ip_family
-        ipv6 = family is IpFamily.IPV6 or (family is IpFamily.AUTO and self._shared.ipv6)
-        return await self._shared.resolver.addresses(host, ipv4=family is not IpFamily.IPV6, ipv6=ipv6)
-
     # Destinations that nobody answers for
 
     def _unreachable(self, place: tuple[str, str]) -> Word | None:
@@ -402,11 +298,3 @@ class Carrier:
 
 def _for_all(recipients: Iterable[Leased], word: Word, *, note: str = "") -> dict[int, Said]:
     return {recipient.id: Said(word, note=note) for recipient in recipients}
-
-
-def _is_ip(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
