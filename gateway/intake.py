@@ -9,9 +9,7 @@ import asyncio
 import functools
 import hashlib
 import os
-import uuid as uuids
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -27,7 +25,7 @@ from gateway.observe import MailLog
 from gateway.policy import senders
 from gateway.policy.auth import Principal, require_scope
 from gateway.policy.domains import Domains
-from gateway.runtime import Clock, IdSource, show_id, uuid7
+from gateway.runtime import Clock, IdSource, show_id, show_uuid, uuid7
 from gateway.store.queue import Accepted, Conflict, IdempotencyKey, NewMessage, NewRecipient, Queue
 
 THREAD_BYTES: Final = 256 * 1024  # more than this is composed in a thread: the loop is never held for it
@@ -36,33 +34,12 @@ _PRIORITY_NORMAL: Final = 1
 _LONG_LINE: Final = "A line is longer than 998 octets (RFC 5322, 2.1.1)."
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(msgspec.Struct, frozen=True, gc=False):
     """What the client is told. `status` is "queued" or "captured"."""
 
     uuid: bytes
     status: str
     replayed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Mail:
-    """A message ready to be stored, but for what intake itself adds."""
-
-    uuid: bytes
-    door: str
-    envelope_sender: str
-    header_from: str
-    subject: str
-    message_id: str
-    facts: Facts
-    recipients: tuple[str, ...]
-    tags: str
-    metadata: str
-    client: str
-    first_piece: bytes
-    piece_count: int
-    idempotency: IdempotencyKey | None
 
 
 class Intake:
@@ -110,7 +87,7 @@ class Intake:
         self._check_count(recipients)
         now_ms = self._clock.now_ms()
         uuid = uuid7(now_ms)
-        message_id = f"{uuids.UUID(bytes=uuid)}@{address.domain_of(sender.address)}"
+        message_id = f"{show_uuid(uuid)}@{address.domain_of(sender.address)}"
         draft = Draft(
             sender=sender,
             to=submission.to,
@@ -138,23 +115,30 @@ class Intake:
         pieces = composing.pieces(content)
         for index, piece in enumerate(pieces[1:], start=1):
             await self._queue.put_piece(id_, index, piece)
-        mail = _Mail(
+        message = NewMessage(
+            id=id_,
             uuid=uuid,
+            account=principal.account,
+            key=principal.name,
+            route=route.name,
             door="http",
             envelope_sender=envelope_sender,
             header_from=sender.address,
             subject=submission.subject,
             message_id=message_id,
             facts=facts,
-            recipients=recipients,
             tags=msgspec.json.encode(submission.tags).decode() if submission.tags else "[]",
             metadata=submission.metadata,
             client=client,
-            first_piece=pieces[0],
+            created_at=now_ms,
+            expires_at=self._expiry(now_ms),
+            priority=_PRIORITY_NORMAL,
+            recipients=self._recipients(route, recipients),
+            pieces=((0, pieces[0]),),
             piece_count=len(pieces),
             idempotency=IdempotencyKey(principal.account, *idempotency) if idempotency else None,
         )
-        return await self._enqueue(id_, principal, route, mail, now_ms)
+        return await self._enqueue(principal, route, message)
 
     def receive(self, principal: Principal, envelope: SmtpEnvelope) -> "Receiving":
         """Begin to take an SMTP message whose sender and recipients were checked. Raises Refused."""
@@ -200,36 +184,15 @@ class Intake:
                 f"The message is {size} bytes; at most {self._config.max_message} are taken.",
             )
 
-    async def _enqueue(self, id_: int, principal: Principal, route: Route, mail: _Mail, now_ms: int) -> Receipt:
+    def _recipients(self, route: Route, addresses: Iterable[str]) -> tuple[NewRecipient, ...]:
         by_domain = isinstance(route, MxRoute)
-        recipients = tuple(
-            NewRecipient(self._ids.next(), a, address.domain_of(a) if by_domain else "") for a in mail.recipients
-        )
-        outcome = await self._queue.enqueue(
-            NewMessage(
-                id=id_,
-                uuid=mail.uuid,
-                account=principal.account,
-                key=principal.name,
-                route=route.name,
-                door=mail.door,
-                envelope_sender=mail.envelope_sender,
-                header_from=mail.header_from,
-                subject=mail.subject,
-                message_id=mail.message_id,
-                facts=mail.facts,
-                tags=mail.tags,
-                metadata=mail.metadata,
-                client=mail.client,
-                created_at=now_ms,
-                expires_at=now_ms + int(self._config.delivery.expire_after_s * 1000),
-                priority=_PRIORITY_NORMAL,
-                recipients=recipients,
-                pieces=((0, mail.first_piece),),
-                piece_count=mail.piece_count,
-                idempotency=mail.idempotency,
-            )
-        )
+        return tuple([NewRecipient(self._ids.next(), a, address.domain_of(a) if by_domain else "") for a in addresses])
+
+    def _expiry(self, now_ms: int) -> int:
+        return now_ms + int(self._config.delivery.expire_after_s * 1000)
+
+    async def _enqueue(self, principal: Principal, route: Route, message: NewMessage) -> Receipt:
+        outcome = await self._queue.enqueue(message)
         status = "captured" if isinstance(route, CaptureRoute) else "queued"
         match outcome:
             case Conflict():
@@ -242,12 +205,12 @@ class Intake:
                 if not replayed and self._log.enabled:
                     self._log.accepted(
                         message=show_id("eml_", uuid),
-                        door=mail.door,
+                        door=message.door,
                         key=principal.name,
-                        sender=mail.envelope_sender or "<>",
-                        recipients=len(recipients),
-                        size=mail.facts.size,
-                        client=mail.client,
+                        sender=message.envelope_sender or "<>",
+                        recipients=len(message.recipients),
+                        size=message.facts.size,
+                        client=message.client,
                     )
                 return Receipt(uuid, status, replayed)
 
@@ -264,7 +227,7 @@ class Intake:
         """Fix up the header of a received message and queue it. `rest` is what of the body is not stored yet: the
         whole one of a message of one piece."""
         now_ms = self._clock.now_ms()
-        date = fixup.format_date(datetime.fromtimestamp(now_ms / 1000, tz=UTC))
+        date = _date(now_ms // 1000)
         uuid = uuid7(now_ms)
         recipients = _unique(envelope.recipients)
         received = fixup.received(
@@ -281,7 +244,7 @@ class Intake:
             raw_header,
             envelope_sender=envelope.sender or f"MAILER-DAEMON@{self._config.hostname}",
             received=received,
-            message_id=f"{uuids.UUID(bytes=uuid)}@{sender_domain}",
+            message_id=f"{show_uuid(uuid)}@{sender_domain}",
             date=date,
         )
         self._check_fixed(principal, fixed)
@@ -302,27 +265,35 @@ class Intake:
             idempotency = IdempotencyKey(principal.account, fixed.idempotency_key, digest)
         tags = labels.tags(fixed.tags) if fixed.tags else "[]"
         metadata = labels.metadata(fixed.metadata) if fixed.metadata is not None else "{}"
+        route = self._route(principal)
         first_piece = fixed.header + rest
         if len(first_piece) > PIECE_BYTES:
             first_piece = fixed.header
             await self.store_piece(id_, seen.next_piece(), rest)
-        mail = _Mail(
+        message = NewMessage(
+            id=id_,
             uuid=uuid,
+            account=principal.account,
+            key=principal.name,
+            route=route.name,
             door="smtp",
             envelope_sender=envelope.sender,
             header_from=fixed.header_from,
             subject=fixed.subject,
             message_id=fixed.message_id,
             facts=facts,
-            recipients=recipients,
             tags=tags,
             metadata=metadata,
             client=envelope.peer,
-            first_piece=first_piece,
+            created_at=now_ms,
+            expires_at=self._expiry(now_ms),
+            priority=_PRIORITY_NORMAL,
+            recipients=self._recipients(route, recipients),
+            pieces=((0, first_piece),),
             piece_count=seen.pieces,
             idempotency=idempotency,
         )
-        return await self._enqueue(id_, principal, self._route(principal), mail, now_ms)
+        return await self._enqueue(principal, route, message)
 
     def _check_fixed(self, principal: Principal, fixed: fixup.Fixed) -> None:
         if fixed.from_count > 1:
@@ -427,6 +398,11 @@ def _default_sender(principal: Principal) -> Mailbox:
         return address.parse_mailbox(principal.default_from)
     except address.AddressError as error:
         raise Refused(Reason.INVALID_PARAMETER, f"The default_from of this key: {error}.", param="from") from error
+
+
+@functools.lru_cache(maxsize=2)  # many messages come in one second
+def _date(now_s: int) -> str:
+    return fixup.format_date(datetime.fromtimestamp(now_s, tz=UTC))
 
 
 def _unique(addresses: Iterable[str]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ deadline and then cancels. It does not decide what to drain: the owners do.
 """
 
 import asyncio
+import functools
 import logging
 import os
 import socket
@@ -59,6 +60,13 @@ def uuid7(now_ms: int) -> bytes:
     return value.to_bytes(16, "big")
 
 
+def show_uuid(uuid: bytes) -> str:
+    """A UUID as RFC 9562, 4 writes it; a quarter of the time of `uuid.UUID`."""
+    text = uuid.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+@functools.lru_cache(maxsize=1024)  # an id is said several times: in Received, to the client, in the log
 def show_id(prefix: str, uuid: bytes) -> str:
     """A UUIDv7 as clients see it: `eml_` + 24 characters of [0-9a-z] (its 122 free bits in base 36)."""
     value = int.from_bytes(uuid, "big")

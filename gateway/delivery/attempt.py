@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, assert_never
 
+import msgspec
+
 from gateway.config import CaptureRoute, Config, MxRoute, RelayRoute, Signing
 from gateway.delivery import verdict
 from gateway.delivery.pool import Pool
@@ -33,8 +35,7 @@ _REMEMBERED: Final = 10_000  # destinations at most
 log = logging.getLogger("gateway.delivery")
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(msgspec.Struct, frozen=True, gc=False):
     """A word and who said it."""
 
     word: Word

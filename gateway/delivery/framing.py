@@ -5,6 +5,8 @@ is a line with one dot. A bare CR or LF is refused: a peer that takes one for a 
 message (smuggling).
 """
 
+from gateway.message import fixup
+
 
 class NotCanonical(ValueError):
     """A bare CR or LF in content that was stored as canonical."""
@@ -63,7 +65,5 @@ def _stuff(data: bytes, *, at_line_start: bool) -> bytes:
 
 
 def _check(data: bytes) -> None:
-    # Three counts in C: 3 µs for 5 KB.
-    lines = data.count(b"\n")
-    if data.count(b"\r\n") != lines or data.count(b"\r") != lines:
+    if not fixup.only_crlf(data):
         raise NotCanonical

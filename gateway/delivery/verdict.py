@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from gateway.events import BounceClass, EventType, Scope, State
 
 _JITTER: Final = 0.2  # of a retry step, both ways: no storm after an outage
 _SESSION_STAGES: Final = frozenset({"connect", "greeting", "ehlo", "starttls", "tls", "auth", "route"})
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(msgspec.Struct, frozen=True, gc=False):
     """What was said, or not said (`code` 0), about a recipient, and at which stage of the dialogue.
 
     `enhanced` is an RFC 3463 code or "". `uncertain`: the connection died after the final dot.
@@ -29,8 +30,7 @@ class Word:
     permanent: bool = False  # our own certain knowledge where no code was said: null MX, no such domain
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """What becomes of the recipient. `next_at` is set for DEFERRED; class and scope are None when delivered."""
 
     state: State

@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from gateway.config import Timeouts
 from gateway.delivery import dialogue as dialogues
 from gateway.delivery import framing
@@ -38,8 +40,7 @@ class Offer:
     max_transactions: int | None = None  # RFC 9422, LIMITS MAILMAX
 
 
-@dataclass(frozen=True, slots=True)
-class Mail:
+class Mail(msgspec.Struct, frozen=True, gc=False):
     """An envelope and its content. `content` is the whole of it, or `stream` gives it in pieces, however they are cut;
     `prefix` (new header fields, each with its CRLF) goes in front. `size` counts all of it."""
 

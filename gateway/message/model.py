@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import msgspec
+
 PIECE_BYTES = 256 * 1024  # content is stored, hashed and sent in pieces of at most this size, cut at line ends
 
 
@@ -50,8 +52,7 @@ class Content:
     body: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(msgspec.Struct, frozen=True, gc=False):
     """What is known of a content from intake on, so that no attempt has to scan it again."""
 
     size: int  # octets of header and body
@@ -85,8 +86,7 @@ class Submission:
     return_path: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class SmtpEnvelope:
+class SmtpEnvelope(msgspec.Struct, frozen=True, gc=False):
     """What SMTP said about a message, checked: addresses are normal (`address.parse_path`), `sender` "" is null.
 
     `protocol` is the Received field's: SMTP, ESMTP, ESMTPS, ESMTPA, ESMTPSA, UTF8SMTP… (RFC 3848, RFC 6531 4.3).

@@ -6,12 +6,15 @@ PIECE_BYTES long and end after a line end; memory is bounded by about two pieces
 also for a line without end. Refused content is read to its end and dropped.
 """
 
+import re
 from typing import Final
 
+from gateway.message import fixup
 from gateway.message.model import PIECE_BYTES
 from gateway.smtp import replies
 
 _END: Final = b"\r\n.\r\n"
+_DOT: Final = re.compile(rb"\r\n\.")  # a search for a literal: half the time of `find` for three bytes
 _BLOCK_BYTES: Final = PIECE_BYTES - 1  # a line with a bare LF grows by one when it is converted
 
 
@@ -73,8 +76,9 @@ class ContentReader:
         # An end and a line to unstuff begin alike, and most content has none of these: one search does for
         # both.
         raw = self._raw
-        dot = raw.find(b"\r\n.", self._scanned)
-        if dot >= 0:
+        found = _DOT.search(raw, self._scanned)
+        if found is not None:
+            dot = found.start()
             if raw[dot : dot + 5] == _END:
                 self._end = dot
                 return
@@ -105,8 +109,7 @@ class ContentReader:
             # RFC 5321, 4.5.2: the first dot of a line is not content.
             block = block.replace(b"\r\n.", b"\r\n")
         text = block[2:]
-        lines = text.count(b"\r\n")
-        if lines != text.count(b"\n") or lines != text.count(b"\r"):
+        if not fixup.only_crlf(text):
             if not self._convert:
                 self.refuse(replies.BARE_NEWLINE)
             # A block never ends between CR and LF, so each can be judged in its block.

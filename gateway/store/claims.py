@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+import msgspec
+
 from gateway.message.model import Facts
 from gateway.store.db import Row, Statements, Transaction
 from gateway.store.names import Counter, Names
@@ -20,8 +22,7 @@ _LOWEST: Final = -(1 << 63)
 RECLAIM_ROWS: Final = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(msgspec.Struct, frozen=True, gc=False):
     """The arguments of a claim."""
 
     destination: int

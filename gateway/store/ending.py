@@ -6,8 +6,9 @@ time. The usual message, with one recipient, costs no question to the database.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from gateway.config import Retention
 from gateway.store.db import Statements, Transaction
@@ -15,8 +16,7 @@ from gateway.store.db import Statements, Transaction
 _MS: Final = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True, gc=False):
     """A recipient that became final just now; `recipients` and `pieces` are counts of its message."""
 
     message: int

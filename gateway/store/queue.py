@@ -14,12 +14,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from gateway.events import BounceClass, EventType, Scope, State
 from gateway.message.model import Facts
 
 
-@dataclass(frozen=True, slots=True)
-class NewRecipient:
+class NewRecipient(msgspec.Struct, frozen=True, gc=False):
     """One envelope recipient. `domain` is the queue's cut: the recipient's domain, or "" where a relay takes all."""
 
     id: int
@@ -36,8 +37,7 @@ class IdempotencyKey:
     hash: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class NewMessage:
+class NewMessage(msgspec.Struct, frozen=True, gc=False):
     """A message to accept. `pieces` are those not stored yet: (index, bytes); piece 0 begins with the whole header."""
 
     id: int
@@ -63,8 +63,7 @@ class NewMessage:
     idempotency: IdempotencyKey | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(msgspec.Struct, frozen=True, gc=False):
     """The message is stored (or, replayed, was stored before under the same idempotency key)."""
 
     uuid: bytes
@@ -85,8 +84,7 @@ class Due:
     domain: str
 
 
-@dataclass(frozen=True, slots=True)
-class Leased:
+class Leased(msgspec.Struct, frozen=True, gc=False):
     """A recipient in hand. `possible_duplicate`: an earlier process died with it in hand."""
 
     id: int
@@ -96,8 +94,7 @@ class Leased:
     possible_duplicate: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(msgspec.Struct, frozen=True, gc=False):
     """The recipients of one message that were claimed together. `content` is the whole message where it has one piece
     of at most INLINE_BYTES; else None, and the pieces are read with `piece`."""
 
@@ -120,8 +117,7 @@ class Claimed:
 INLINE_BYTES = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(msgspec.Struct, frozen=True, gc=False):
     """What an attempt (or the sweeper, or an operator) decided for one recipient in hand.
 
     `state` is QUEUED (give back, no attempt counted), DEFERRED (`next_at` is set) or a final one. `event` is None
@@ -146,8 +142,7 @@ class Result:
     possible_duplicate: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True, gc=False):
     """One try: its facts and what it decided for each recipient of one message."""
 
     message: int

@@ -9,6 +9,7 @@ from typing import Any
 
 import apsw
 import pytest
+from msgspec.structs import replace
 
 from gateway.errors import StoreError, StoreFull
 from gateway.events import State
@@ -83,8 +84,7 @@ async def test_a_poisoned_job_fails_alone(store: SqliteStore, post: Post, path: 
     good = [post.message(f"u{n}@new{n}.example", key=f"k{n}") for n in range(10)]
     same_id = post.message(id_=first.id)
     no_text = post.message(subject="\udcff")
-    no_recipient = post.message()
-    object.__setattr__(no_recipient, "recipients", ())
+    no_recipient = replace(post.message(), recipients=())
     poison = [same_id, no_text, no_recipient]
     outcomes = await together(store, [*good[:5], *poison, *good[5:]])
     assert outcomes[:5] + outcomes[8:] == [Accepted(message.uuid) for message in good]

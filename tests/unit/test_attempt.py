@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import dkim as dkimpy
 import pytest
+from msgspec import structs
 
 from gateway.config import (
     CaptureRoute,
@@ -138,7 +139,7 @@ def claimed(*recipients: str, content: bytes = CONTENT, **changes: Any) -> Claim
             for number, address in enumerate(recipients or ("b@example.test",))
         ),
     )
-    return replace(made, **changes)
+    return structs.replace(made, **changes)
 
 
 @contextlib.asynccontextmanager
@@ -594,7 +595,7 @@ async def test_large_content_comes_from_the_store_in_pieces() -> None:
         (result,) = await at.deliver(content=large)
         assert result.state is State.DELIVERED
         carrier = at.carrier()
-        message = replace(claimed(content=large), content=None, piece_count=5)
+        message = structs.replace(claimed(content=large), content=None, piece_count=5)
         (made,) = await carrier.deliver(message)
         carrier.close()
     assert made.results[0].state is State.DELIVERED
@@ -604,7 +605,7 @@ async def test_large_content_comes_from_the_store_in_pieces() -> None:
 async def test_content_that_cannot_be_read_waits() -> None:
     async with hosts({}) as (one,), desk([direct(one)], queue=Pieces(HEADER)) as at:
         carrier = at.carrier()
-        (made,) = await carrier.deliver(replace(claimed(), content=None, piece_count=2))
+        (made,) = await carrier.deliver(structs.replace(claimed(), content=None, piece_count=2))
         carrier.close()
         assert (made.results[0].state, made.results[0].stage) == (State.DEFERRED, "store")
         assert (await at.one("example.test")).state is State.DELIVERED  # the connection was not used again
@@ -614,7 +615,7 @@ async def test_content_that_cannot_be_read_waits() -> None:
 async def test_an_error_of_ours_costs_this_attempt_only(caplog: pytest.LogCaptureFixture) -> None:
     async with hosts({}) as (one,), desk([direct(one)]) as at:
         carrier = at.carrier()
-        (made,) = await carrier.deliver(replace(claimed(), facts=cast(Facts, None)))
+        (made,) = await carrier.deliver(structs.replace(claimed(), facts=cast(Facts, None)))
         assert (made.results[0].state, made.results[0].stage) == (State.DEFERRED, "internal")
         assert (await attempt(carrier))[0].state is State.DELIVERED
         carrier.close()

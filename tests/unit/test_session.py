@@ -3,10 +3,10 @@
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace
 
 import pytest
 import uvloop
+from msgspec.structs import replace
 
 from gateway.delivery.verdict import Word
 from gateway.delivery.wire import StaleConnection
