@@ -32,6 +32,7 @@ RENEW_S: Final = 5 * 60.0
 SWEEP_S: Final = 30.0
 IDLE_S: Final = 60.0  # the longest wait without a look at the queue
 WRITE_RETRY_S: Final = 1.0
+_SENT: Final = frozenset({State.DELIVERED, State.CAPTURED})
 
 log = logging.getLogger("gateway.delivery")
 
@@ -215,7 +216,7 @@ class Scheduler:
 
     def _pace(self, lane: Lane, attempts: Sequence[Attempt]) -> None:
         """A lane that delivers grows, one that cannot be reached goes back to its beginnings."""
-        if any(result.state in {State.DELIVERED, State.CAPTURED} for attempt in attempts for result in attempt.results):
+        if any(result.state in _SENT for attempt in attempts for result in attempt.results):
             lane.claim_size = min(lane.claim_size * 2, LANE_MESSAGES)
             if lane.width < self._settings.concurrency:
                 lane.width += 1

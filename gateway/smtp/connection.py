@@ -14,6 +14,7 @@ import asyncio
 import functools
 import logging
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from typing import Any, Final, Protocol, cast
@@ -49,10 +50,12 @@ class Registry(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What the connections of one listener share. `tls` is None where there is none or it is implicit."""
+    """What the connections of one listener share. `tls` is None where there is none or it is implicit; `network_key`
+    names the key that the narrowest network with an address stands for."""
 
     listener: SmtpListener
     rules: Rules
+    network_key: Callable[[str], str | None]
     door: Door
     registry: Registry
     supervisor: Supervisor
@@ -114,7 +117,7 @@ class Connection(asyncio.Protocol):
             context.rules,
             context.door,
             peer=self.peer,
-            network_key=_network_key(context.listener, self.peer),
+            network_key=context.network_key(self.peer),
             tls=self._secure,
             # No method of this object: a cycle for each connection would be the garbage collector's work.
             authenticate=functools.partial(_authenticate, context, session),
@@ -326,7 +329,7 @@ def _authenticate(context: Context, session: Session, login: bytes, password: by
 
 def _check_network(context: Context, peer: str, principal: Any) -> None:
     """Where the secret is required too, a key that stands for networks works from these only."""
-    own = _network_key(context.listener, peer)
+    own = context.network_key(peer)
     for key in {key for _, key in context.listener.networks} - {own}:
         try:
             theirs = context.door.network_principal(key)
@@ -344,7 +347,7 @@ def plain_address(text: str) -> str:
     return str(address.ipv4_mapped or address)
 
 
-def _network_key(listener: SmtpListener, peer: str) -> str | None:
+def network_key(listener: SmtpListener, peer: str) -> str | None:
     """The key that the narrowest network with this address stands for."""
     if not listener.networks or not peer:
         return None

@@ -16,7 +16,7 @@ from gateway.config import Config, Listen, ListenerTls, SmtpListener
 from gateway.errors import ConfigError, Problem
 from gateway.runtime import Supervisor
 from gateway.smtp import replies
-from gateway.smtp.connection import HANDSHAKE_S, Connection, Context
+from gateway.smtp.connection import HANDSHAKE_S, Connection, Context, network_key
 from gateway.smtp.door import Door
 from gateway.smtp.rules import rules_of
 from gateway.smtp.tls import ServerTls
@@ -127,6 +127,8 @@ class SmtpServer:
                 max_bytes=config.max_message,
                 max_recipients=config.limits.recipients_per_message,
             ),
+            # Clients come again and again from few addresses.
+            network_key=functools.lru_cache(maxsize=1024)(functools.partial(network_key, listener)),
             door=self._door,
             registry=self,
             supervisor=self._supervisor,
