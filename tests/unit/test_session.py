@@ -8,6 +8,7 @@ import pytest
 import uvloop
 from msgspec.structs import replace
 
+from gateway.config import Timeouts
 from gateway.delivery.verdict import Word
 from gateway.delivery.wire import StaleConnection
 from gateway.errors import StoreError
@@ -293,7 +294,7 @@ async def test_a_large_message_lets_the_loop_go_on() -> None:
             await asyncio.sleep(0)
 
     async with FakeMx() as host:
-        session = await connected(host)
+        session = await connected(host, Timeouts())  # a busy machine takes its time with 9 MB
         counting = asyncio.get_running_loop().create_task(count())
         [word] = await session.wire.send(mail(pieces=pieces))
         counting.cancel()
