@@ -129,6 +129,8 @@ async def _daemon(settings: config.Config, ready: Callable[[Gateway], None]) -> 
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked_to_stop)
+    # Its default is a death without a drain.
+    loop.add_signal_handler(signal.SIGHUP, log.warning, "this version reads its configuration at a start only: restart")
     try:
         await gateway.open()
     except OSError as error:
