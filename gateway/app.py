@@ -24,9 +24,11 @@ from gateway.api.server import HttpServer
 from gateway.config import Config
 from gateway.control import ControlServer
 from gateway.delivery.attempt import Couriers
+from gateway.delivery.passthrough import PassThrough
 from gateway.delivery.pool import Pool
 from gateway.delivery.scheduler import Scheduler
 from gateway.delivery.signer import Signer
+from gateway.delivery.waits import Waits
 from gateway.doors import HttpDoor, SmtpDoor
 from gateway.errors import StoreError
 from gateway.intake import Intake
@@ -34,11 +36,14 @@ from gateway.manage import Action, Manager
 from gateway.observe import MailLog
 from gateway.policy.auth import KeyRing
 from gateway.policy.domains import Domains
+from gateway.policy.limits import Limiter
+from gateway.policy.templates import Templates
 from gateway.resolver import Resolver
 from gateway.runtime import Clock, IdSource, Supervisor, show_id
 from gateway.smtp.listener import SmtpServer
 from gateway.store.sqlite import SqliteStore
 from gateway.store.vault import Vault, load_master_key
+from gateway.templates import TemplateManager
 
 LOCK_NAME = "lock"
 LOG_FLUSH_S = 0.1
@@ -63,6 +68,8 @@ class Core:
         self._lock: int | None = None
         self.store: SqliteStore
         self.manager: Manager
+        self.limiter: Limiter
+        self.templates: TemplateManager
         self.intake: Intake
         self.mail_log: MailLog
         self.fatal: asyncio.Future[str]
@@ -115,7 +122,19 @@ class Core:
             clock=self.clock,
         )
         await self.manager.load()
-        self.intake = Intake(config, self.store, self.domains, clock=self.clock, ids=ids, log=self.mail_log)
+        self.limiter = Limiter(self.clock)
+        templates = Templates(self.store.records, config.templates)
+        self.templates = TemplateManager(self.store.records, templates, clock=self.clock)
+        self.intake = Intake(
+            config,
+            self.store,
+            self.domains,
+            limiter=self.limiter,
+            templates=templates,
+            clock=self.clock,
+            ids=ids,
+            log=self.mail_log,
+        )
 
     async def close(self) -> None:
         await self.store.close()
@@ -126,7 +145,7 @@ class Core:
 
     def actions(self) -> Mapping[str, Action]:
         """What the CLI may ask for."""
-        return {**self.manager.actions(), "send": self._send}
+        return {**self.manager.actions(), **self.templates.actions(), "send": self._send}
 
     async def _send(self, args: dict[str, Any]) -> Any:
         principal = self.keys.named(str(args["key"]), self.clock.now_ms())
@@ -154,6 +173,7 @@ class Gateway(Core):
         self._scheduler: Scheduler | None = None
         self._signer: Signer
         self._pool: Pool
+        self._waits: Waits
         self._couriers: Couriers
         self._control: ControlServer
 
@@ -165,23 +185,40 @@ class Gateway(Core):
             self._signer = Signer()
             self._signer.start()
             self._pool = Pool(config.delivery)
+            self._waits = Waits(self.store, self.clock)
+            resolver = Resolver(config.dns.nameservers)
             self._couriers = Couriers(
                 config,
                 self.store,
-                Resolver(config.dns.nameservers),
+                resolver,
                 self._pool,
                 self._signer,
                 self.domains,
                 clock=self.clock,
             )
             self._scheduler = Scheduler(
-                config.delivery, self.store, self._couriers, self.supervisor, clock=self.clock, log=self.mail_log
+                config.delivery,
+                self.store,
+                self._couriers,
+                self.supervisor,
+                clock=self.clock,
+                log=self.mail_log,
+                waits=self._waits,
             )
             await self._scheduler.start()
             self.http = HttpServer(
                 config,
                 HttpDoor(
-                    self.keys, self.intake, self.store, self.clock, self.mail_log, why_not_ready=self._why_not_ready
+                    self.keys,
+                    self.intake,
+                    self.store,
+                    limiter=self.limiter,
+                    waits=self._waits,
+                    pass_through=PassThrough(config, self.store, resolver, clock=self.clock, log=self.mail_log),
+                    templates=self.templates,
+                    clock=self.clock,
+                    log=self.mail_log,
+                    why_not_ready=self._why_not_ready,
                 ),
             )
             self.smtp = SmtpServer(
@@ -222,6 +259,7 @@ class Gateway(Core):
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.stop_timeout_s
         await self._control.stop()
+        self._waits.close()
         await asyncio.gather(
             self.http.stop(self.stop_timeout_s / 2),
             self.smtp.stop(self.stop_timeout_s / 2),

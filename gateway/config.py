@@ -18,6 +18,7 @@ DATA_DIR = Path("/var/lib/mail-gateway")
 DATABASE = Path("gateway.db")
 MAX_MESSAGE = 35 * MB
 DEFAULT_ROUTE = "direct"
+_PERIODS = {1: "s", 60: "min", HOUR_S: "hour", DAY_S: "day"}
 
 Network = IPv4Network | IPv6Network
 
@@ -123,6 +124,7 @@ class Smtp:
 @dataclass(frozen=True, slots=True)
 class Limits:
     recipients_per_message: int = 1000
+    batch: int = 1000  # messages in one request
     attachments: int = 100
     connections_per_ip: int = 50
     connections: int = 2000
@@ -189,6 +191,34 @@ class Domain:
     require_dkim: bool = False
 
 
+class Unit(StrEnum):
+    """What a limit of a key counts."""
+
+    REQUESTS = "requests"
+    MESSAGES = "messages"
+    RECIPIENTS = "recipients"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A rate of a key: `count` in `period_s` seconds, as a token bucket that holds `burst`."""
+
+    unit: Unit
+    count: int
+    period_s: int
+    burst: int
+
+    @property
+    def rate(self) -> str:
+        """`100/min`."""
+        return f"{self.count}/{_PERIODS.get(self.period_s, f'{self.period_s}s')}"
+
+    def __str__(self) -> str:
+        """As the command line takes it: `recipients=100/min,burst=200`."""
+        burst = f",burst={self.burst}" if self.burst != self.count else ""
+        return f"{self.unit.value}={self.rate}{burst}"
+
+
 @dataclass(frozen=True, slots=True)
 class KeyConfig:
     """A key declared in the configuration. `senders` are the patterns of `from`; empty: any sender."""
@@ -200,6 +230,7 @@ class KeyConfig:
     senders: tuple[str, ...] = ()
     scopes: tuple[str, ...] = ("send", "read")
     default_from: str | None = None
+    limits: tuple[Limit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +276,23 @@ class Retention:
 
 
 @dataclass(frozen=True, slots=True)
+class PassThrough:
+    """Relays that a request may name together with its own credentials for them; none: off."""
+
+    relays: tuple[Listen, ...] = ()
+    networks: tuple[Network, ...] = ()
+    limit: Limit = Limit(Unit.MESSAGES, 30, 60, 30)  # for each client address, and for each user name
+
+
+@dataclass(frozen=True, slots=True)
+class Dialects:
+    """The foreign APIs that are served."""
+
+    disabled: frozenset[str] = frozenset()
+    sendmux_success_status: int = 201  # 200 for its generated SDKs, which read nothing else
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     level: str = "info"
     format: str = "text"  # text | json
@@ -271,6 +319,9 @@ class Config:
     keys: dict[str, KeyConfig] = field(default_factory=dict)
     delivery: Delivery = field(default_factory=Delivery)
     retention: Retention = field(default_factory=Retention)
+    pass_through: PassThrough = field(default_factory=PassThrough)
+    dialects: Dialects = field(default_factory=Dialects)
+    templates: Path | None = None  # a directory of templates
     log: Log = field(default_factory=Log)
     path: Path | None = None  # where it was read from
 

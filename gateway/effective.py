@@ -13,10 +13,13 @@ from gateway.config import (
     CaptureRoute,
     Config,
     Delivery,
+    Dialects,
     HttpListener,
     KeyConfig,
+    Limit,
     Limits,
     MxRoute,
+    PassThrough,
     RelayRoute,
     Retention,
     Route,
@@ -56,6 +59,9 @@ def _tree(config: Config) -> dict[str, Any]:
             "keys": {name: _key(key) for name, key in config.keys.items()},
             "delivery": _delivery(config.delivery),
             "retention": _retention(config.retention),
+            "pass_through": _pass_through(config.pass_through),
+            "dialects": _dialects(config.dialects),
+            "templates": config.templates and str(config.templates),
             "log": {"level": config.log.level, "format": config.log.format},
         }
     )
@@ -82,6 +88,7 @@ def _smtp_listener(listener: SmtpListener) -> dict[str, Any]:
 def _limits(limits: Limits) -> dict[str, int]:
     return {
         "recipients_per_message": limits.recipients_per_message,
+        "batch": limits.batch,
         "attachments": limits.attachments,
         "connections_per_ip": limits.connections_per_ip,
         "connections": limits.connections,
@@ -128,8 +135,13 @@ def _key(key: KeyConfig) -> dict[str, Any]:
             "from": list(key.senders) or None,
             "scopes": list(key.scopes),
             "default_from": key.default_from,
+            "limits": [_limit(limit) for limit in key.limits] or None,
         }
     )
+
+
+def _limit(limit: Limit) -> dict[str, Any]:
+    return {limit.unit.value: limit.rate, "burst": limit.burst}
 
 
 def _delivery(delivery: Delivery) -> dict[str, Any]:
@@ -160,6 +172,21 @@ def _retention(retention: Retention) -> dict[str, Any]:
         },
         "messages": _duration(retention.messages_s),
         "events": _duration(retention.events_s),
+    }
+
+
+def _pass_through(pass_through: PassThrough) -> dict[str, Any]:
+    return {
+        "relays": [str(relay) for relay in pass_through.relays],
+        "networks": [str(network) for network in pass_through.networks],
+        "limit": pass_through.limit.rate,
+    }
+
+
+def _dialects(dialects: Dialects) -> dict[str, Any]:
+    return {
+        "disabled": sorted(dialects.disabled),
+        "sendmux": {"success_status": dialects.sendmux_success_status},
     }
 
 

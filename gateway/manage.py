@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 from uuid import UUID
 
-from gateway import views
-from gateway.config import Config
+from gateway import configfile, views
+from gateway.config import Config, Limit
 from gateway.errors import ConfigError, Problem, Reason, Refused
 from gateway.events import State
 from gateway.message import address, dkim
@@ -90,6 +90,7 @@ class Manager:
                     default_from=key.default_from,
                     expires_at=None,
                     source="config",
+                    limits=key.limits,
                 ),
                 auth.digest(key.secret.value),
             )
@@ -107,8 +108,8 @@ class Manager:
     # Keys
 
     async def key_create(self, args: Args) -> Any:
-        """Args: name, account, route, senders, scopes, default_from, expires_s, prefix, secret. The secret is in the
-        answer, and nowhere else."""
+        """Args: name, account, route, senders, scopes, default_from, expires_s, limits (texts as
+        `recipients=100/min,burst=200`), prefix, secret. The secret is in the answer, and nowhere else."""
         name = str(args["name"])
         if not name or not name.isprintable() or " " in name:
             raise _invalid("name", "a key's name has no spaces or control characters")
@@ -133,6 +134,7 @@ class Manager:
             created_at=now,
             expires_at=now + int(expires_s * 1000) if expires_s else None,
             revoked_at=None,
+            limits=_limits(args.get("limits") or ()),
         )
         try:
             await self._records.add_key(record)
@@ -147,23 +149,7 @@ class Manager:
     async def key_list(self, args: Args) -> Any:
         """Every key, revoked ones too, without secrets."""
         del args
-        declared = [
-            {
-                "name": key.name,
-                "account": key.account,
-                "route": key.route,
-                "from": list(key.senders),
-                "scopes": list(key.scopes),
-                "default_from": key.default_from,
-                "hint": auth.hint(key.secret.value),
-                "state": "active",
-                "source": "config",
-                "created_at": None,
-                "expires_at": None,
-                "revoked_at": None,
-            }
-            for key in self._config.keys.values()
-        ]
+        declared = [views.declared_key_view(key) for key in self._config.keys.values()]
         return [
             *declared,
             *(views.key_view(record, self._clock.now_ms()) for record in await self._records.keys()),
@@ -382,6 +368,13 @@ def _scopes(names: Any) -> tuple[str, ...]:
     if unknown:
         raise _invalid("scope", f"unknown: {', '.join(unknown)}; there are {', '.join(auth.SCOPES)}")
     return tuple(dict.fromkeys(names))
+
+
+def _limits(texts: Any) -> tuple[Limit, ...]:
+    try:
+        return configfile.parse_limits(texts)
+    except ValueError as error:
+        raise _invalid("limit", str(error)) from error
 
 
 def _sender_pattern(pattern: str) -> str:

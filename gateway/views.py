@@ -6,7 +6,9 @@ No view holds a secret.
 import json
 from typing import Any
 
+from gateway.config import KeyConfig
 from gateway.message import dkim
+from gateway.policy import auth
 from gateway.policy.domains import SigningKey
 from gateway.runtime import rfc3339, show_id
 from gateway.store.queue import MessageView, QueueRow, RecipientView
@@ -71,12 +73,32 @@ def key_view(record: KeyRecord, now_ms: int | None = None) -> dict[str, Any]:
         "from": list(record.senders),
         "scopes": list(record.scopes),
         "default_from": record.default_from,
+        "limits": [str(limit) for limit in record.limits],
         "hint": record.hint,
         "state": state,
         "source": "store",
         "created_at": time_view(record.created_at),
         "expires_at": time_view(record.expires_at),
         "revoked_at": time_view(record.revoked_at),
+    }
+
+
+def declared_key_view(key: KeyConfig) -> dict[str, Any]:
+    """A key of the configuration: as a stored one, without times."""
+    return {
+        "name": key.name,
+        "account": key.account,
+        "route": key.route,
+        "from": list(key.senders),
+        "scopes": list(key.scopes),
+        "default_from": key.default_from,
+        "limits": [str(limit) for limit in key.limits],
+        "hint": auth.hint(key.secret.value),
+        "state": "active",
+        "source": "config",
+        "created_at": None,
+        "expires_at": None,
+        "revoked_at": None,
     }
 
 

@@ -208,6 +208,12 @@ class Section:
         """As `take`, of a closed set: the default's."""
         return self.take(name, lambda value: value.one_of(type(default)), default)
 
+    def each(self, name: str, parse: Callable[[str], T]) -> list[T]:
+        """The items of a list of scalars that can be read; none where there is no list."""
+        value = self.get(name)
+        items = value.items() if value is not None else ()
+        return [result for item in items if (result := item.parsed(parse)) is not None]
+
     def rest(self) -> Iterator[tuple[str, Value]]:
         """All keys and values, for mappings whose keys are names."""
         self._known.update(self._values)

@@ -7,7 +7,6 @@ the content.
 """
 
 import binascii
-import difflib
 import io
 import mimetypes
 import re
@@ -16,14 +15,12 @@ from typing import Any, Final
 from gateway.api import fields
 from gateway.api.document import LongString
 from gateway.api.fields import Problems, kind
+from gateway.api.table import Field, Table
 from gateway.message.model import Attachment
 
 MAX_FILENAME_CHARACTERS: Final = 255
 DEFAULT_TYPE: Final = "application/octet-stream"
 
-_NAMES: Final = ("filename", "content", "content_type", "content_id", "disposition")
-_FIELDS: Final = {**{name: name for name in _NAMES}, "type": "content_type", "encoding": "encoding"}
-_LATER: Final = frozenset(("attachment_id", "path", "url"))
 _DISPOSITIONS: Final = ("attachment", "inline")
 _TYPE: Final = re.compile(  # RFC 6838, 4.2
     r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}"
@@ -67,48 +64,25 @@ def read(value: Any, path: str, problems: Problems) -> Attachment | None:
     if not isinstance(value, dict):
         problems.add(path, f"must be an object with filename and content, got {kind(value)}")
         return None
-    given = _given(value, path, problems)
-    filename = _filename(given.get("filename"), f"{path}.filename", problems)
-    content = _content(given.get("content"), f"{path}.content", problems)
-    content_type = _content_type(given, filename or "", path, problems)
-    content_id = _content_id(given.get("content_id"), f"{path}.content_id", problems)
-    disposition = _disposition(given, content_id, path, problems)
-    if given.get("encoding", "base64") != "base64":
-        problems.add(f"{path}.encoding", "must be base64", "not_supported")
+    given = TABLE.given(value, problems, f"{path}.")
+    values = {name: one.field.read(one.value, one.path, problems) for name, one in given.items()}
+    filename, content, content_id = values.get("filename"), values.get("content"), values.get("content_id")
     if filename is None or content is None:
         return None
-    return Attachment(filename, content, content_type, content_id, disposition)
-
-
-def _given(value: dict[str, Any], path: str, problems: Problems) -> dict[str, Any]:
-    given: dict[str, Any] = {}
-    for name, item in value.items():
-        if name in _FIELDS:
-            if fields.absent(item):
-                continue
-            if _FIELDS[name] in given:
-                problems.add(f"{path}.{name}", "content_type and type mean the same: give one of them")
-            given[_FIELDS[name]] = item
-        elif name in _LATER:
-            problems.add(f"{path}.{name}", "is not available in this version: give content", "not_supported")
-        elif not problems.full:
-            near = difflib.get_close_matches(name[:40], _FIELDS, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            problems.add(f"{path}.{fields.shown(name)}", f"is not a known field{hint}")
-    return given
+    return Attachment(
+        filename,
+        content,
+        values.get("content_type") or _TYPES.guess_type(filename, strict=True)[0] or DEFAULT_TYPE,
+        content_id,
+        values.get("disposition") or ("inline" if content_id is not None else "attachment"),
+    )
 
 
 def _filename(value: Any, path: str, problems: Problems) -> str | None:
-    if value is None:
-        problems.add(path, "is required", "missing_parameter")
-        return None
     return fields.line(value, path, problems, limit=MAX_FILENAME_CHARACTERS)
 
 
 def _content(value: Any, path: str, problems: Problems) -> bytes | None:
-    if value is None:
-        problems.add(path, "is required", "missing_parameter")
-        return None
     if not isinstance(value, (str, LongString)):
         problems.add(path, f"must be a string of base64, got {kind(value)}")
         return None
@@ -118,23 +92,15 @@ def _content(value: Any, path: str, problems: Problems) -> bytes | None:
     return content
 
 
-def _content_type(given: dict[str, Any], filename: str, path: str, problems: Problems) -> str:
-    value = given.get("content_type")
-    if value is None:
-        return _TYPES.guess_type(filename, strict=True)[0] or DEFAULT_TYPE
-    text = fields.line(value, f"{path}.content_type", problems, limit=MAX_FILENAME_CHARACTERS)
-    if text is not None and _TYPE.fullmatch(text) is None:
-        problems.add(
-            f"{path}.content_type",
-            "must be type/subtype, with charset as the only parameter",
-            "validation_error",
-        )
-    return text or DEFAULT_TYPE
+def _content_type(value: Any, path: str, problems: Problems) -> str | None:
+    text = fields.line(value, path, problems, limit=MAX_FILENAME_CHARACTERS)
+    if text is None or _TYPE.fullmatch(text) is not None:
+        return text
+    problems.add(path, "must be type/subtype, with charset as the only parameter", "validation_error")
+    return None
 
 
 def _content_id(value: Any, path: str, problems: Problems) -> str | None:
-    if value is None:
-        return None
     text = fields.line(value, path, problems, limit=MAX_FILENAME_CHARACTERS)
     if text is None:
         return None
@@ -145,14 +111,62 @@ def _content_id(value: Any, path: str, problems: Problems) -> str | None:
     return bare
 
 
-def _disposition(given: dict[str, Any], content_id: str | None, path: str, problems: Problems) -> str:
-    value = given.get("disposition")
-    if value is None:
-        return "inline" if content_id is not None else "attachment"
-    if value not in _DISPOSITIONS:
-        problems.add(f"{path}.disposition", "must be attachment or inline")
-        return "attachment"
-    return str(value)
+def _disposition(value: Any, path: str, problems: Problems) -> str | None:
+    if value in _DISPOSITIONS:
+        return str(value)
+    problems.add(path, "must be attachment or inline")
+    return None
+
+
+def _encoding(value: Any, path: str, problems: Problems) -> None:
+    if value != "base64":
+        problems.add(path, "must be base64", "not_supported")
+
+
+TABLE: Final = Table.of(
+    (
+        Field(
+            "filename",
+            _filename,
+            "filename",
+            {"type": "string", "minLength": 1, "maxLength": MAX_FILENAME_CHARACTERS, "examples": ["invoice.pdf"]},
+            "What the file is called.",
+            required=True,
+        ),
+        Field(
+            "content",
+            _content,
+            "content",
+            {"type": "string", "minLength": 1, "contentEncoding": "base64", "examples": ["SGVsbG8sIEFubi4="]},
+            "The file in base64 with padding (RFC 4648, 4); line breaks are passed over.",
+            required=True,
+        ),
+        Field(
+            "content_type",
+            _content_type,
+            "content_type",
+            {"type": "string", "maxLength": MAX_FILENAME_CHARACTERS, "examples": ["application/pdf"]},
+            "`type/subtype`, with `charset` as the only parameter; else told from the file's name.",
+            aliases=("type",),
+        ),
+        Field(
+            "content_id",
+            _content_id,
+            "content_id",
+            {"type": "string", "maxLength": MAX_FILENAME_CHARACTERS, "examples": ["logo"]},
+            'Makes the file one that the HTML shows: `<img src="cid:logo">`.',
+        ),
+        Field(
+            "disposition",
+            _disposition,
+            "disposition",
+            {"type": "string", "enum": list(_DISPOSITIONS)},
+            "`inline` where `content_id` is given, else `attachment`, unless it is said here.",
+        ),
+        Field("encoding", _encoding, "", {"type": "string", "const": "base64"}, "How `content` is written."),
+    ),
+    refused=dict.fromkeys(("attachment_id", "path", "url"), "is not available in this version: give content"),
+)
 
 
 def decode(content: str | LongString) -> bytes | None:

@@ -31,8 +31,11 @@ class Bodies:
         self._buffer_bytes = buffer_bytes
         self._held = 0
 
-    def check(self, request: web.BaseRequest) -> None:
-        """Refuse by the header alone: encoding, type, declared size. Raises HttpError, Refused."""
+    def check(self, request: web.BaseRequest, max_bytes: int | None = None) -> None:
+        """Refuse by the header alone: encoding, type, declared size. `max_bytes`: a bound below the server's.
+
+        Raises HttpError, Refused.
+        """
         headers = request.headers
         if headers.get("Content-Encoding", "identity").lower() != "identity":  # no decompression: no bombs
             raise HttpError(Fault.UNSUPPORTED_MEDIA_TYPE, "Content-Encoding must be absent or identity.", close=True)
@@ -40,24 +43,25 @@ class Bodies:
         if declared is not None and declared not in _PLAIN_TYPES and not _is_json(declared):
             raise HttpError(Fault.UNSUPPORTED_MEDIA_TYPE, "Content-Type must be application/json in UTF-8.", close=True)
         length = request.content_length
-        if length is not None and length > self.max_bytes:
-            raise self._too_large()
+        most = self._most(max_bytes)
+        if length is not None and length > most:
+            raise _too_large(most)
 
-    async def read(self, request: web.BaseRequest) -> bytes | bytearray:
+    async def read(self, request: web.BaseRequest, max_bytes: int | None = None) -> bytes | bytearray:
         """The whole body; give it back with `release(len(body))`. Raises HttpError, Refused."""
         content = request.content
         if content.is_eof():  # it came with the header: no timer, no copy
             body = content.read_nowait()
-            self._take(len(body), len(body))
+            self._take(len(body), len(body), self._most(max_bytes))
             return body
         if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
             request.transport.write(_CONTINUE)  # RFC 9110, 10.1.1
-        return await self._receive(request)
+        return await self._receive(request, self._most(max_bytes))
 
     def release(self, size: int) -> None:
         self._held -= size
 
-    async def _receive(self, request: web.BaseRequest) -> bytearray:
+    async def _receive(self, request: web.BaseRequest, most: int) -> bytearray:
         content = request.content
         start = asyncio.get_running_loop().time()
         body = bytearray()
@@ -65,7 +69,7 @@ class Bodies:
             async with asyncio.timeout(self._grace_s) as timer:
                 while not content.at_eof():
                     chunk = await content.readany()
-                    self._take(len(chunk), len(body) + len(chunk))
+                    self._take(len(chunk), len(body) + len(chunk), most)
                     body += chunk
                     timer.reschedule(start + min(self._grace_s + len(body) / MIN_BYTES_PER_S, MAX_S))
         except BaseException as error:
@@ -77,15 +81,19 @@ class Bodies:
             raise
         return body
 
-    def _take(self, more: int, size: int) -> None:
-        if size > self.max_bytes:
-            raise self._too_large()
+    def _take(self, more: int, size: int, most: int) -> None:
+        if size > most:
+            raise _too_large(most)
         if self._held + more > self._buffer_bytes:
             raise Refused(Reason.BACKLOG_FULL, "Too much mail is being taken in at this moment.", retry_after_s=5)
         self._held += more
 
-    def _too_large(self) -> Refused:
-        return Refused(Reason.PAYLOAD_TOO_LARGE, f"The body is larger than {self.max_bytes} bytes.")
+    def _most(self, max_bytes: int | None) -> int:
+        return self.max_bytes if max_bytes is None else min(max_bytes, self.max_bytes)
+
+
+def _too_large(most: int) -> Refused:
+    return Refused(Reason.PAYLOAD_TOO_LARGE, f"The body is larger than {most} bytes.")
 
 
 def _is_json(declared: str) -> bool:

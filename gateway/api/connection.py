@@ -20,7 +20,7 @@ from aiohttp.abc import AbstractStreamWriter
 
 from gateway.api import envelope
 from gateway.api.door import new_request_id
-from gateway.api.envelope import Answer, Fault, HttpError
+from gateway.api.envelope import Answer, Fault, Headers, HttpError
 from gateway.config import Limits
 from gateway.errors import Reason, Refused
 
@@ -37,9 +37,10 @@ log = logging.getLogger("gateway.api")
 class Written(web.StreamResponse):
     """An answer that writes itself in one piece, with none of the fields aiohttp would add or look up."""
 
-    def __init__(self, answer: Answer, request_id: str, date: str) -> None:
+    def __init__(self, answer: Answer, request_id: str, date: str, headers: Headers = ()) -> None:
         super().__init__(status=answer.status)
         self._answer = answer
+        self._fields = answer.headers + headers
         self._request_id = request_id
         self._date = date
         self._kept = False
@@ -74,13 +75,13 @@ class Written(web.StreamResponse):
         answer = self._answer
         head = (
             f"HTTP/1.1 {answer.status} {_REASONS[answer.status]}\r\n"
-            "Content-Type: application/json\r\n"
+            f"Content-Type: {answer.content_type}\r\n"
             f"Content-Length: {len(answer.body)}\r\n"
             f"Date: {self._date}\r\n"
             "Server: mail-gateway\r\n"
             f"X-Request-Id: {self._request_id}\r\n"
         )
-        for name, value in answer.headers:
+        for name, value in self._fields:
             head += f"{name}: {value}\r\n"
         if not self._kept:
             head += "Connection: close\r\n"

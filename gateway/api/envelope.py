@@ -14,7 +14,9 @@ import msgspec
 
 from gateway.errors import GatewayError, Problem, Reason, Refused
 
+DOCS: Final = "/api/v1/docs"  # of this server, whatever its public name is
 RETRY_AFTER_S: Final = 30  # where a refusal names no time of its own
+SHUTTING_DOWN: Final = "The gateway is shutting down."
 _AUTHENTICATION_TEXT: Final = "The key is missing, unknown, expired or revoked: send Authorization: Bearer <key>."
 _RETRYABLE: Final = frozenset((408, 429, 500, 503))
 
@@ -29,6 +31,7 @@ class Answer:
     body: bytes
     headers: Headers = ()
     close: bool = False
+    content_type: str = "application/json"  # without charset: clients compare the whole field
 
 
 class Fault(Enum):
@@ -61,45 +64,51 @@ def success(data: Any, request_id: str, *, status: int = 200, headers: Headers =
 def refusal(refused: Refused, request_id: str) -> Answer:
     """The answer to a refusal, with Retry-After or WWW-Authenticate where they belong."""
     reason = refused.reason
-    status = reason.answer.http
-    if reason is Reason.AUTHENTICATION_REQUIRED:  # one answer for every cause: nothing can be learnt from it
-        body = _failure(status, reason.code, _AUTHENTICATION_TEXT, request_id)
-        return Answer(status, body, (("WWW-Authenticate", "Bearer"),))
-    body = _failure(status, reason.code, refused.text, request_id, param=refused.param, problems=refused.problems)
-    headers: Headers = ()
-    if status == 503 or refused.retry_after_s is not None:
-        headers = (("Retry-After", str(refused.retry_after_s or RETRY_AFTER_S)),)
+    body = _failure(error_of(refused), request_id)
     too_large = reason is Reason.PAYLOAD_TOO_LARGE
-    return Answer(status, body, headers, close=too_large or reason is Reason.SHUTTING_DOWN)
+    return Answer(reason.answer.http, body, refusal_headers(refused), close=too_large or reason is Reason.SHUTTING_DOWN)
+
+
+def refusal_headers(refused: Refused) -> Headers:
+    """The fields that say when to come again, or how to say who one is."""
+    if refused.reason is Reason.AUTHENTICATION_REQUIRED:
+        return (("WWW-Authenticate", "Bearer"),)
+    if refused.reason.answer.http == 503 or refused.retry_after_s is not None:
+        return (("Retry-After", str(refused.retry_after_s or RETRY_AFTER_S)),)
+    return ()
 
 
 def http_error(error: HttpError, request_id: str) -> Answer:
     """The answer to a request that is wrong as HTTP."""
     status, code = error.fault.value
-    body = _failure(status, code, error.text, request_id)
-    return Answer(status, body, error.headers, close=error.close)
+    return Answer(status, _failure(_error(status, code, error.text), request_id), error.headers, close=error.close)
 
 
-def _failure(
-    status: int,
-    code: str,
-    text: str,
-    request_id: str,
-    *,
-    param: str | None = None,
-    problems: Sequence[Problem] = (),
-) -> bytes:
-    errors = [_error(problem.code, str(problem), problem.path) for problem in problems]
-    error = {
+def error_of(refused: Refused) -> dict[str, Any]:
+    """A refusal as the member `error` of an answer, or of an item of a batch."""
+    reason = refused.reason
+    if reason is Reason.AUTHENTICATION_REQUIRED:  # one answer for every cause: nothing can be learnt from it
+        return _error(reason.answer.http, reason.code, _AUTHENTICATION_TEXT)
+    return _error(reason.answer.http, reason.code, refused.text, param=refused.param, problems=refused.problems)
+
+
+def _error(
+    status: int, code: str, text: str, *, param: str | None = None, problems: Sequence[Problem] = ()
+) -> dict[str, Any]:
+    errors = [_part(problem.code, str(problem), problem.path) for problem in problems]
+    return {
         "code": code,
         "message": text,
         "param": param,
         "retryable": status in _RETRYABLE,
-        "doc_url": None,  # no page to point at before the docs are served
-        "errors": errors or [_error(code, text, param)],
+        "doc_url": f"{DOCS}#error-{code}",
+        "errors": errors or ([_part(code, text, param)] if param is not None else []),
     }
-    return msgspec.json.encode({"ok": False, "error": error, "meta": {"request_id": request_id}})
 
 
-def _error(code: str, text: str, param: str | None) -> dict[str, str | None]:
+def _part(code: str, text: str, param: str) -> dict[str, str]:
     return {"code": code, "message": text, "param": param, "field": param}  # clients of Sendmux read `field`
+
+
+def _failure(error: dict[str, Any], request_id: str) -> bytes:
+    return msgspec.json.encode({"ok": False, "error": error, "meta": {"request_id": request_id}})

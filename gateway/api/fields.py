@@ -14,8 +14,9 @@ import msgspec
 
 from gateway.api.document import LongString
 from gateway.errors import Problem, Reason, Refused
-from gateway.message import address
+from gateway.message import address, header
 from gateway.message.address import AddressError
+from gateway.message.header import HeaderError
 from gateway.message.model import Mailbox
 
 MAX_PROBLEMS: Final = 100  # told at once; finding the nearest names of more would hold the loop
@@ -23,10 +24,13 @@ MAX_LINE_CHARACTERS: Final = 8000  # subject or header value: the header stays w
 MAX_TAGS: Final = 50
 MAX_TAG_CHARACTERS: Final = 128
 MAX_METADATA_BYTES: Final = 16 * 1024
+MAX_HEADERS: Final = 100
+MAX_REFERENCE_CHARACTERS: Final = 64  # id or alias of a template
+SAFE_INTEGER: Final = 2**63  # what fits 64 bits; others do not survive other people's JSON (RFC 7493, 2.2)
 _MAX_METADATA_NAMES: Final = 1000
-_SAFE_INTEGER: Final = 2**63  # what fits 64 bits; others do not survive other people's JSON (RFC 7493, 2.2)
 _SHOWN_CHARACTERS: Final = 64
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029]")
+_REQUEST_KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,255}")
 
 _REASONS: Final = {
     "missing_parameter": Reason.MISSING_PARAMETER,
@@ -85,7 +89,7 @@ def absent(value: Any) -> bool:
 
 def shown(name: str) -> str:
     """A foreign name as part of a path: short and printable."""
-    printable = name if name.isprintable() else name.encode("ascii", "backslashreplace").decode()
+    printable = name if name.isprintable() else name.encode("unicode_escape").decode("ascii")
     return printable if len(printable) <= _SHOWN_CHARACTERS else printable[: _SHOWN_CHARACTERS - 1] + "…"
 
 
@@ -207,8 +211,50 @@ def _metadata_value(name: str, item: Any, path: str, problems: Problems) -> None
         problems.add(path, f"must be a string, a number, a boolean or null, got {kind(item)}")
     elif isinstance(item, float) and not math.isfinite(item):
         problems.add(path, "is a number out of range")
-    elif isinstance(item, int) and not -_SAFE_INTEGER <= item < _SAFE_INTEGER:
+    elif isinstance(item, int) and not -SAFE_INTEGER <= item < SAFE_INTEGER:
         problems.add(path, "is a number out of range; send it as a string")
+
+
+def header_fields(value: Any, path: str, problems: Problems) -> tuple[tuple[str, str], ...]:
+    """An object of header fields and their values, none of them one that the gateway writes."""
+    if not isinstance(value, dict):
+        problems.add(path, f"must be an object of names and strings, got {kind(value)}")
+        return ()
+    if len(value) > MAX_HEADERS:
+        problems.add(path, f"has {len(value)} entries; at most {MAX_HEADERS} are taken", "validation_error")
+        return ()
+    found: dict[str, tuple[str, str]] = {}
+    for name, item in value.items():
+        where = f"{path}.{shown(name)}"
+        text = line(item, where, problems)
+        if text is None:
+            continue
+        if name.lower() in found:
+            problems.add(where, "is given twice", "validation_error")
+            continue
+        try:
+            # The composer's own rules, asked now so that all problems come at once.
+            header.client_fields(((name, text),))
+        except HeaderError as error:
+            problems.add(where, error.text, "validation_error")
+        found[name.lower()] = (name, text)
+    return tuple(found.values())
+
+
+def reference(value: Any, path: str, problems: Problems) -> str | None:
+    """The id or alias of a template; whether there is one is not asked here."""
+    return line(value, path, problems, limit=MAX_REFERENCE_CHARACTERS)
+
+
+def request_key(value: Any, path: str, problems: Problems) -> str | None:
+    """The client's own name for a request."""
+    if not isinstance(value, (str, LongString)):
+        problems.add(path, f"must be a string, got {kind(value)}")
+    elif isinstance(value, LongString) or _REQUEST_KEY.fullmatch(value) is None:
+        problems.add(path, "must be 1 to 255 of A-Z, a-z, 0-9, _ and -", "validation_error")
+    else:
+        return value
+    return None
 
 
 def _weight(value: dict[str, Any]) -> int:

@@ -7,29 +7,22 @@ from typing import Final
 
 import msgspec
 
-from gateway.api.door import Call, Door
-from gateway.api.envelope import RETRY_AFTER_S, Answer
+from gateway.api.door import Call
+from gateway.api.envelope import RETRY_AFTER_S, SHUTTING_DOWN, Answer
+from gateway.api.service import Service
 
 LIVE_PATH: Final = "/health/live"
 READY_PATH: Final = "/health/ready"
 _OK: Final = b'{"status":"ok"}'
 
 
-async def live(_call: Call) -> Answer:
+async def live(_service: Service, _call: Call) -> Answer:
     return Answer(200, _OK)
 
 
-class Ready:
-    """The handler of `/health/ready`."""
-
-    def __init__(self, door: Door) -> None:
-        self._door = door
-
-    async def __call__(self, _call: Call) -> Answer:
-        reason = self._door.ready()
-        return Answer(200, _OK) if reason is None else unready(reason)
-
-
-def unready(reason: str) -> Answer:
+async def ready(service: Service, _call: Call) -> Answer:
+    reason = SHUTTING_DOWN if service.stopping else service.door.ready()
+    if reason is None:
+        return Answer(200, _OK)
     body = msgspec.json.encode({"status": "unavailable", "reason": reason})
     return Answer(503, body, (("Retry-After", str(RETRY_AFTER_S)),))

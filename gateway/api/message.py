@@ -1,191 +1,209 @@
-"""A message as the native API takes it: the fields of the request to a Submission.
+"""A message as the native API takes it: the table of its fields, and from a request to a Submission.
 
-Guarantees: pure; every problem of a request is reported at once, each with its field; null, "" and [] are
-absent; a field of a later version is refused as `not_supported`, an unknown one with the nearest known
-name. It checks form only: whether the key may send it is intake's business.
+Guarantees: pure; every problem of a request is reported at once, each with its field; null, "" and [] are absent; a
+field of a later version is refused as `not_supported`, an unknown one with the nearest known name. It checks form only:
+whether the key may send it is intake's business.
 """
 
-import difflib
-from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
 
-from gateway.api import attachment, fields
-from gateway.api.fields import Problems, kind
+from gateway.api import attachment, fields, schema, timing, variables
+from gateway.api.bounds import Bounds
+from gateway.api.fields import Problems
+from gateway.api.table import Field, Given, Table
 from gateway.config import Limits
-from gateway.message import header
-from gateway.message.header import HeaderError
-from gateway.message.model import Attachment, Mailbox, Submission
+from gateway.message.model import Submission
+from gateway.message.schedule import Start
 
-MAX_HEADERS: Final = 100
-_MAX_SUGGESTIONS: Final = 10  # looking for the nearest name costs 0.1 ms each
+__all__ = ["TABLE", "Bounds", "Request", "parse", "parse_request"]
 
-ALIASES: Final = {
-    "html": "html_body",
-    "text": "text_body",
-    "custom_headers": "headers",
-    "custom_args": "metadata",
-}
-_NAMES: Final = (
-    "from",
-    "to",
-    "cc",
-    "bcc",
-    "reply_to",
-    "subject",
-    "html_body",
-    "text_body",
-    "attachments",
-    "headers",
-    "tags",
-    "metadata",
-    "return_path",
-)
-FIELDS: Final = {**{name: name for name in _NAMES}, **ALIASES}
-LATER_FIELDS: Final = frozenset(
+_LATER: Final = "is not available in this version"
+_BODIES: Final = ("html_body", "text_body", "attachments", "template")  # one of them makes a message
+_RECIPIENTS: Final = "recipients_per_message"  # the limit
+
+TABLE: Final = Table.of(
     (
-        "variables",
-        "recipient_variables",
-        "template",
-        "send_at",
-        "ttl",
-        "priority",
-        "track",
-        "unsubscribe",
-        "wait",
-        "dsn",
-        "require_tls",
-        "delivery_group",
-    )
+        Field("from", fields.mailbox, "sender", schema.ONE, "Author; may be absent where the key has a default."),
+        Field(
+            "to",
+            fields.mailboxes,
+            "to",
+            schema.SEVERAL,
+            "Recipients, one or a list; an address that stands twice is one recipient.",
+            required=True,
+            limit=_RECIPIENTS,
+        ),
+        Field("cc", fields.mailboxes, "cc", schema.SEVERAL, "Recipients of a copy.", limit=_RECIPIENTS),
+        Field("bcc", fields.mailboxes, "bcc", schema.SEVERAL, "Recipients whom no other one sees.", limit=_RECIPIENTS),
+        Field("reply_to", fields.mailboxes, "reply_to", schema.SEVERAL, "Where replies go.", limit=_RECIPIENTS),
+        Field("subject", fields.line, "subject", schema.LINE, "One line, without control characters."),
+        Field("html_body", fields.body, "html", schema.BODY, "The message as HTML.", aliases=("html",)),
+        Field(
+            "text_body",
+            fields.body,
+            "text",
+            schema.BODY,
+            "The message as plain text; derived from the HTML where it is absent.",
+            aliases=("text",),
+        ),
+        Field(
+            "attachments",
+            attachment.read_all,
+            "attachments",
+            schema.ATTACHMENTS,
+            "Files, and the images that the HTML shows.",
+            limit="attachments",
+        ),
+        Field(
+            "headers",
+            fields.header_fields,
+            "headers",
+            schema.HEADERS,
+            "More header fields and their values; not those that the gateway writes itself.",
+            aliases=("custom_headers",),
+        ),
+        Field("tags", fields.tags, "tags", schema.TAGS, "Words to find the message by."),
+        Field(
+            "metadata",
+            fields.metadata,
+            "metadata",
+            schema.METADATA,
+            f"Values of your own, told with the message's status; at most {fields.MAX_METADATA_BYTES} bytes of JSON.",
+            aliases=("custom_args",),
+        ),
+        Field(
+            "return_path",
+            fields.path_address,
+            "return_path",
+            schema.ADDRESS,
+            "Envelope sender, where bounces go; else the address of `from`.",
+        ),
+        Field(
+            "template",
+            fields.reference,
+            "template",
+            schema.REFERENCE,
+            "Id or alias of a stored template, which gives the bodies, and the subject where the request has none.",
+        ),
+        Field(
+            "variables",
+            variables.read,
+            "variables",
+            schema.VARIABLES,
+            "What `{{name}}` stands for in subject and bodies; nothing is substituted unless this field or `template`"
+            f" is given; null is a missing value; at most {variables.MAX_DEPTH} levels and"
+            f" {variables.MAX_BYTES // 1024} KB of JSON.",
+        ),
+        Field(
+            "send_at",
+            timing.send_at,
+            "start",
+            schema.SEND_AT,
+            "When to send: an RFC 3339 time with its offset, or `in 10m`; within a year; what is past means now.",
+        ),
+        Field(
+            "ttl",
+            timing.ttl,
+            "ttl_s",
+            schema.TTL,
+            "How long delivery is tried: a duration such as `4h`, or whole seconds; 1 s to 30 days.",
+        ),
+        Field(
+            "wait",
+            timing.wait,
+            "wait_s",
+            schema.WAIT,
+            "How long the answer may wait for the final result: a duration such as `10s`, or seconds; at most"
+            f" {timing.MAX_WAIT_S} s. Not in a batch.",
+        ),
+        Field(
+            "idempotency_key",
+            fields.request_key,
+            "idempotency_key",
+            schema.REQUEST_KEY,
+            "As the header Idempotency-Key, for a message of a batch and for older clients.",
+        ),
+    ),
+    refused={
+        "recipient_variables": _LATER,
+        "priority": _LATER,
+        "track": _LATER,
+        "unsubscribe": _LATER,
+        "dsn": _LATER,
+        "require_tls": _LATER,
+        "delivery_group": "cannot be chosen in a request: the key decides the route",
+    },
 )
-Value = TypeVar("Value")
+_ABSENT: Final[Mapping[str, Any]] = {
+    "sender": None,
+    "to": (),
+    "cc": (),
+    "bcc": (),
+    "reply_to": (),
+    "subject": "",
+    "html": None,
+    "text": None,
+    "attachments": (),
+    "headers": (),
+    "tags": (),
+    "metadata": "{}",
+    "return_path": None,
+    "start": Start(),
+    "wait_s": None,
+    "idempotency_key": None,
+}
 
 
-def parse(document: dict[str, Any], limits: Limits, *, from_required: bool = False) -> Submission:
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A message, and what is asked of this request: how long the answer may wait, and the client's own name for it."""
+
+    submission: Submission
+    wait_s: float | None
+    idempotency_key: str | None
+
+
+def parse(document: Mapping[str, Any], limits: Limits, *, from_required: bool = False) -> Submission:
+    """The message alone. Raises Refused with every problem."""
+    return parse_request(document, limits, from_required=from_required).submission
+
+
+def parse_request(
+    document: Mapping[str, Any], limits: Limits, *, from_required: bool, bounds: Bounds | None = None
+) -> Request:
     """What the request asks for. Raises Refused with every problem.
 
-    `from_required`: the key has no `default_from`.
+    `from_required`: the key has no `default_from`. `bounds`: a vendor's own, beside ours.
     """
     problems = Problems()
-    given = _fields(document, problems)
-    reader = _Reader(given, problems, limits.recipients_per_message)
-    sender = reader.read("from", fields.mailbox, None)
-    to = reader.mailboxes("to")
-    submission = Submission(
-        sender=sender,
-        to=to,
-        cc=reader.mailboxes("cc"),
-        bcc=reader.mailboxes("bcc"),
-        reply_to=reader.mailboxes("reply_to"),
-        subject=reader.read("subject", fields.line, None) or "",
-        html=reader.read("html_body", fields.body, None),
-        text=reader.read("text_body", fields.body, None),
-        attachments=reader.attachments(limits.attachments),
-        headers=reader.read("headers", _headers, ()),
-        tags=reader.read("tags", fields.tags, ()),
-        metadata=reader.read("metadata", fields.metadata, "{}"),
-        return_path=reader.read("return_path", fields.path_address, None),
-    )
+    given = TABLE.given(document, problems)
+    values = dict(_ABSENT)
+    for one in given.values():
+        values[one.field.attribute] = one.read(problems, limits)
     _require(given, problems, from_required=from_required)
-    _check_recipients(submission, problems, limits.recipients_per_message)
+    _check_recipients(values, problems, limits.recipients_per_message)
+    if bounds is not None:
+        bounds.check(given, values, problems)
     problems.refuse()
-    return submission
+    start: Start = values.pop("start")
+    wait_s, key = values.pop("wait_s"), values.pop("idempotency_key")
+    return Request(Submission(**values, send_at=start.at, delay_s=start.delay_s), wait_s, key)
 
 
-class _Reader:
-    """Reads the given fields by their canonical names, reporting under the names the client used."""
-
-    __slots__ = ("_given", "_limit", "_problems")
-
-    def __init__(self, given: dict[str, tuple[str, Any]], problems: Problems, limit: int) -> None:
-        self._given = given
-        self._problems = problems
-        self._limit = limit
-
-    def read(self, name: str, reader: Callable[[Any, str, Problems], Value], absent: Value) -> Value:
-        found = self._given.get(name)
-        return absent if found is None else reader(found[1], found[0], self._problems)
-
-    def mailboxes(self, name: str) -> tuple[Mailbox, ...]:
-        found = self._given.get(name)
-        if found is None:
-            return ()
-        return fields.mailboxes(found[1], found[0], self._problems, limit=self._limit)
-
-    def attachments(self, limit: int) -> tuple[Attachment, ...]:
-        found = self._given.get("attachments")
-        if found is None:
-            return ()
-        return attachment.read_all(found[1], found[0], self._problems, limit=limit)
-
-
-def _fields(document: dict[str, Any], problems: Problems) -> dict[str, tuple[str, Any]]:
-    """The fields given, by canonical name: (the name the client used, the value)."""
-    given: dict[str, tuple[str, Any]] = {}
-    suggestions = 0
-    for name, value in document.items():
-        known = FIELDS.get(name)
-        if known is None:
-            if problems.full:
-                break
-            suggestions += 1
-            _unknown(name, value, problems, suggest=suggestions <= _MAX_SUGGESTIONS)
-        elif fields.absent(value):
-            continue
-        elif known in given:
-            problems.add(name, f"means the same as {given[known][0]}: give one of them")
-        else:
-            given[known] = (name, value)
-    return given
-
-
-def _unknown(name: str, value: Any, problems: Problems, *, suggest: bool) -> None:
-    if name in LATER_FIELDS:
-        if not fields.absent(value):
-            problems.add(name, "is not available in this version", "not_supported")
-        return
-    near = difflib.get_close_matches(name[:40], (*FIELDS, *LATER_FIELDS), n=1) if suggest else []
-    hint = f"; did you mean {near[0]}?" if near else ""
-    problems.add(fields.shown(name), f"is not a known field{hint}")
-
-
-def _require(given: dict[str, tuple[str, Any]], problems: Problems, *, from_required: bool) -> None:
+def _require(given: Mapping[str, Given], problems: Problems, *, from_required: bool) -> None:
     if from_required and "from" not in given:
         problems.add("from", "is required (this key has no default_from)", "missing_parameter")
-    if "to" not in given:
-        problems.add("to", "is required", "missing_parameter")
-    if not given.keys() & {"html_body", "text_body", "attachments"}:
-        problems.add("text_body", "is required unless html_body or attachments is given", "missing_parameter")
+    if given.keys().isdisjoint(_BODIES):
+        text = "is required unless html_body, attachments or template is given"
+        problems.add("text_body", text, "missing_parameter")
 
 
-def _check_recipients(submission: Submission, problems: Problems, limit: int) -> None:
-    listed = (*submission.to, *submission.cc, *submission.bcc)
+def _check_recipients(values: Mapping[str, Any], problems: Problems, limit: int) -> None:
+    listed = (*values["to"], *values["cc"], *values["bcc"])
     if len(listed) <= limit:
         return
     count = len({mailbox.address for mailbox in listed})
     if count > limit:
         problems.add("to", f"{count} recipients in to, cc and bcc; at most {limit} a message", "validation_error")
-
-
-def _headers(value: Any, path: str, problems: Problems) -> tuple[tuple[str, str], ...]:
-    if not isinstance(value, dict):
-        problems.add(path, f"must be an object of names and strings, got {kind(value)}")
-        return ()
-    if len(value) > MAX_HEADERS:
-        problems.add(path, f"has {len(value)} entries; at most {MAX_HEADERS} are taken", "validation_error")
-        return ()
-    found: dict[str, tuple[str, str]] = {}
-    for name, item in value.items():
-        where = f"{path}.{fields.shown(name)}"
-        text = fields.line(item, where, problems)
-        if text is None:
-            continue
-        if name.lower() in found:
-            problems.add(where, "is given twice", "validation_error")
-            continue
-        try:
-            # The composer's own rules, asked now so that all problems come at once.
-            header.client_fields(((name, text),))
-        except HeaderError as error:
-            problems.add(where, error.text, "validation_error")
-        found[name.lower()] = (name, text)
-    return tuple(found.values())

@@ -1,123 +1,85 @@
 """POST /api/v1/emails/send: one message.
 
-Guarantees: 201 only after `Door.submit` returned, so the message is stored for good; a request is refused
-with every problem at once; nothing in it can choose the route. A body of more than LARGE_BYTES is decoded
-in a thread.
+Guarantees: 201 only after `Door.submit` returned, so the message is stored for good; a request is refused with every
+problem at once; nothing in it can choose the route. With `wait` the answer is 200 and the final result if it came in
+time, else 202.
 """
 
-import asyncio
-import functools
-import hashlib
-import re
-from concurrent.futures import Executor
-from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-import msgspec
-from aiohttp import web
-
-from gateway.api import document, envelope, message
-from gateway.api.body import Bodies
-from gateway.api.door import Call, Door
+from gateway.api import envelope, idempotency, message, status
+from gateway.api.door import Call, Idempotency
 from gateway.api.envelope import Answer
+from gateway.api.message import Bounds, Request
+from gateway.api.service import Document, Service
 from gateway.config import Limits
 from gateway.errors import Reason, Refused
 from gateway.intake import Receipt
-from gateway.message.model import Submission
 from gateway.runtime import rfc3339, show_id
 
 PATH: Final = "/api/v1/emails/send"
-_IDEMPOTENCY_KEY: Final = re.compile(r"[ -~]{1,255}")
-_REPLAYED: Final = (("Idempotent-Replayed", "true"),)
 
 
-class Send:
-    """The handler; `pool` takes the decoding of large bodies."""
-
-    def __init__(self, door: Door, bodies: Bodies, limits: Limits, pool: Executor) -> None:
-        self._door = door
-        self._bodies = bodies
-        self._limits = limits
-        self._pool = pool
-
-    async def __call__(self, call: Call) -> Answer:
-        """Raises Refused, HttpError, StoreError."""
-        principal = call.principal(self._door, "send")
-        if call.query:
-            _check_query(call.query)
-        self._bodies.check(call.request)
-        key = idempotency_key(call.request)
-        body = await self._bodies.read(call.request)
-        size = len(body)
-        try:
-            decode = functools.partial(
-                _decode,
-                body,
-                self._limits,
-                from_required=principal.default_from is None,
-                hashed=key is not None,
-            )
-            del body  # the decoded message is what is kept while it is stored
-            if size <= document.LARGE_BYTES:
-                submission, digest = decode()
-            else:
-                submission, digest = await asyncio.get_running_loop().run_in_executor(self._pool, decode)
-            del decode
-            receipt = await self._door.submit(
-                principal,
-                submission,
-                idempotency=(key, digest) if key is not None else None,
-                peer=call.peer,
-            )
-        finally:
-            self._bodies.release(size)
-        return envelope.success(describe(receipt), call.id, status=201, headers=_REPLAYED if receipt.replayed else ())
+async def send(service: Service, call: Call, *, bounds: Bounds | None = None) -> Answer:
+    """The operation; a dialect of the same shape has `bounds` of its own. Raises Refused, HttpError, StoreError."""
+    principal = service.principal(call, call.bearer(), "send")
+    if call.query:
+        check_query(call.query)
+    key = idempotency.key(call.request)
+    async with service.body(call) as body:
+        parse = partial(
+            _parse, limits=service.config.limits, bounds=bounds, from_required=principal.default_from is None, key=key
+        )
+        request, named = await body.decode(parse)
+        receipt = await service.door.submit(principal, request.submission, idempotency=named, peer=call.peer)
+    headers = idempotency.REPLAYED if receipt.replayed else ()
+    if request.wait_s is not None:
+        outcome = await service.door.outcome(principal, receipt.uuid, request.wait_s)
+        if outcome is not None:
+            code = 200 if all(recipient.state.final for recipient in outcome.view.recipients) else 202
+            return envelope.success(status.describe(outcome.view), call.id, status=code, headers=headers)
+    data = describe(service, receipt)
+    if receipt.replayed and request.idempotency_key is not None:
+        data["idempotent"] = True
+    return envelope.success(data, call.id, status=service.config.dialects.sendmux_success_status, headers=headers)
 
 
-def describe(receipt: Receipt) -> dict[str, str]:
+def describe(service: Service, receipt: Receipt) -> dict[str, Any]:
     """What a client is told of an accepted message."""
     return {
         "message_id": show_id("eml_", receipt.uuid),
-        "status": receipt.status,
+        "status": word(service, receipt),
         "created_at": rfc3339(int.from_bytes(receipt.uuid[:6], "big")),  # a UUIDv7 begins with its time
     }
 
 
-def idempotency_key(request: web.BaseRequest) -> str | None:
-    """The header's text, bare or quoted (a Structured Field string). Raises Refused."""
-    given = request.headers.get("Idempotency-Key")
-    if given is None:
-        return None
-    text = given[1:-1] if len(given) > 1 and given[0] == given[-1] == '"' else given
-    if _IDEMPOTENCY_KEY.fullmatch(text) is None:
-        raise Refused(
-            Reason.INVALID_PARAMETER,
-            "Idempotency-Key: must be 1 to 255 printable ASCII characters.",
-            param="Idempotency-Key",
-        )
-    return text
+def word(service: Service, receipt: Receipt) -> str:
+    """The status of an accepted message: the generated clients of Sendmux, where they are served, know one only."""
+    return "queued" if service.config.dialects.sendmux_success_status == 200 else receipt.status
 
 
-def fingerprint(submission: Submission) -> bytes:
-    """SHA-256 of what is asked for, however it is written: absent fields, aliases, spaces do not count."""
-    asked: dict[str, Any] = msgspec.to_builtins(replace(submission, attachments=()))
-    hasher = hashlib.sha256(msgspec.json.encode({name: value for name, value in asked.items() if value}))
-    for item in submission.attachments:
-        head = (item.filename, item.content_type, item.content_id, item.disposition, len(item.content))
-        hasher.update(msgspec.json.encode(head))
-        hasher.update(item.content)
-    return hasher.digest()
+def named(request: Request, header: str | None) -> Idempotency | None:
+    """The request's own name, in the header or (for clients of Sendmux) in the body. Raises Refused."""
+    given = request.idempotency_key
+    if given is not None and header is not None and given != header:
+        text = "idempotency_key: another one than the header Idempotency-Key has; give one of them."
+        raise Refused(Reason.INVALID_PARAMETER, text, param="idempotency_key")
+    key = header if header is not None else given
+    return (key, idempotency.fingerprint(request.submission)) if key is not None else None
 
 
-def _decode(body: bytes | bytearray, limits: Limits, *, from_required: bool, hashed: bool) -> tuple[Submission, bytes]:
-    submission = message.parse(document.decode(body), limits, from_required=from_required)
-    return submission, fingerprint(submission) if hashed else b""
-
-
-def _check_query(query: str) -> None:
-    """Nothing of the query is served; a `dry_run` that sent mail would be the worst of answers."""
+def check_query(query: str) -> None:
+    """Nothing of the query is served; a `dry_run` that sent mail would be the worst of answers. Raises Refused."""
     names = dict(parse_qsl(query, keep_blank_values=True))
     if "dry_run" in names:
         raise Refused(Reason.NOT_SUPPORTED, "dry_run: is not available in this version.", param="dry_run")
     raise Refused(Reason.INVALID_PARAMETER, "The query takes no parameters.", param=next(iter(names), None))
+
+
+def _parse(
+    document: Document, *, limits: Limits, bounds: Bounds | None, from_required: bool, key: str | None
+) -> tuple[Request, Idempotency | None]:
+    request = message.parse_request(document, limits, from_required=from_required, bounds=bounds)
+    return request, named(request, key)

@@ -1,25 +1,26 @@
 """The HTTP door: listeners, routing, request ids, errors; aiohttp with no layer above its protocol.
 
-Guarantees: every answer has one shape and a request id; an unknown exception is 500 `internal_error` and
-never shown; while it stops, requests in flight finish and new ones get 503. Routes are a table: a literal
-path, or a prefix with one variable segment after it.
+Guarantees: every answer has the shape of the dialect its path belongs to, and a request id; an unknown exception is
+500 `internal_error` and never shown; while it stops, requests in flight finish and new ones get 503.
 """
 
 import asyncio
 import logging
 import re
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from aiohttp import http_parser, web
 
-from gateway.api import body, envelope, health, send, status
+from gateway.api import body, foreign, native
 from gateway.api.body import Bodies
 from gateway.api.connection import Connections, DateHeader, Written
+from gateway.api.dialect import Dialect
 from gateway.api.door import Call, Door, new_request_id
-from gateway.api.envelope import Answer, Fault, HttpError
+from gateway.api.envelope import SHUTTING_DOWN, Answer, Fault, Headers, HttpError
+from gateway.api.routing import Place, Routes
+from gateway.api.service import Service
 from gateway.config import Config, HttpListener, Listen, ListenerTls
 from gateway.errors import ConfigError, Problem, Reason, Refused, StoreError, StoreFull
 
@@ -27,10 +28,6 @@ DECODERS: Final = 2  # threads for large bodies: more would only fight for the i
 BACKLOG: Final = 1024  # connections the kernel keeps while the loop is busy
 _ABORT_S: Final = 0.2  # for connections that are cut after the deadline of a stop
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_SHUTTING_DOWN: Final = "The gateway is shutting down."
-
-Handler = Callable[[Call], Awaitable[Answer]]
-Methods = Mapping[str, Handler]
 
 log = logging.getLogger("gateway.api")
 
@@ -58,15 +55,10 @@ class HttpServer:
         self._connections: Connections | None = None
         self._busy = 0
         self._idle: asyncio.Future[None] | None = None
-        self._stopping = False
-        self._health = health.Ready(door)
         bodies = Bodies(config.max_message, grace_s=body_grace_s, buffer_bytes=buffer_bytes)
-        self._exact: dict[str, Methods] = {
-            send.PATH: {"POST": send.Send(door, bodies, config.limits, self._pool)},
-            health.LIVE_PATH: {"GET": health.live},
-            health.READY_PATH: {"GET": self._ready},
-        }
-        self._prefixes: tuple[tuple[str, Methods], ...] = ((status.PREFIX, {"GET": status.Status(door)}),)
+        self._service = Service(config, door, bodies, self._pool)
+        served = [dialect for dialect in foreign.DIALECTS if dialect.name not in config.dialects.disabled]
+        self._routes = Routes.of(native.DIALECT, served)
         self.addresses: tuple[Listen, ...] = ()
 
     async def start(self) -> None:
@@ -85,7 +77,7 @@ class HttpServer:
 
     async def stop(self, deadline_s: float) -> None:
         """Accept nothing new, let requests in flight finish until the deadline, close all connections."""
-        self._stopping = True
+        self._service.stopping = True
         for listener in self._listeners:
             listener.close()
         if self._busy:
@@ -125,57 +117,55 @@ class HttpServer:
         try:
             given = request.headers.get("X-Request-Id")
             request_id = given if given and _REQUEST_ID.fullmatch(given) else new_request_id()
-            answer = await self._answer(request, request_id)
+            answer, limits = await self._answer(request, request_id)
         finally:
             self._busy -= 1
             if self._idle is not None and not self._busy and not self._idle.done():
                 self._idle.set_result(None)
-        return Written(answer, request_id, self._date.now())
+        return Written(answer, request_id, self._date.now(), limits)
 
-    async def _answer(self, request: web.BaseRequest, request_id: str) -> Answer:
-        try:
-            handler, call = self._route(request, request_id)
-            return await handler(call)
-        except Refused as refused:
-            return envelope.refusal(refused, request_id)
-        except HttpError as error:
-            return envelope.http_error(error, request_id)
-        except StoreFull:
-            return envelope.refusal(Refused(Reason.BACKLOG_FULL, "There is no room for more mail now."), request_id)
-        except StoreError:
-            log.exception("the store failed in request %s", request_id)
-            away = Refused(Reason.STORAGE_UNAVAILABLE, "The mail store is not available now.")
-            return envelope.refusal(away, request_id)
-        except Exception:
-            log.exception("request %s failed", request_id)
-            failed = HttpError(Fault.INTERNAL_ERROR, "The request failed inside the gateway.")
-            return envelope.http_error(failed, request_id)
-
-    def _route(self, request: web.BaseRequest, request_id: str) -> tuple[Handler, Call]:
+    async def _answer(self, request: web.BaseRequest, request_id: str) -> tuple[Answer, Headers]:
+        """The answer, and what it says of the key's limits."""
         path, _, query = request.raw_path.partition("?")
         if not path.startswith("/") or "%" in path:  # RFC 9112, 3.2.2: the absolute form; an escaped segment
             path, query = request.path, request.query_string
-        methods, argument = self._find(path)
-        handler = methods.get("GET" if request.method == "HEAD" else request.method)
-        if handler is None:
+        place = self._routes.find(path)
+        dialect = place.dialect if place is not None else self._routes.owner(path)
+        call = Call(request, request_id, request.remote or "", place.argument if place is not None else "", query)
+        try:
+            answer = await self._serve(place, call, path)
+        except Refused as refused:
+            answer = dialect.refusal(refused, request_id)
+        except HttpError as error:
+            answer = dialect.http_error(error, request_id)
+        except StoreFull:
+            answer = dialect.refusal(Refused(Reason.BACKLOG_FULL, "There is no room for more mail now."), request_id)
+        except StoreError:
+            log.exception("the store failed in request %s", request_id)
+            away = Refused(Reason.STORAGE_UNAVAILABLE, "The mail store is not available now.")
+            answer = dialect.refusal(away, request_id)
+        except Exception:
+            log.exception("request %s failed", request_id)
+            failed = HttpError(Fault.INTERNAL_ERROR, "The request failed inside the gateway.")
+            answer = dialect.http_error(failed, request_id)
+        return answer, self._limits(dialect, call)
+
+    async def _serve(self, place: Place | None, call: Call, path: str) -> Answer:
+        if place is None:
+            raise Refused(Reason.NOT_FOUND, "There is nothing at this path.")
+        methods = place.methods
+        serve = methods.get("GET" if call.request.method == "HEAD" else call.request.method)
+        if serve is None:
             allowed = ", ".join([*methods, *(("HEAD",) if "GET" in methods else ())])
             raise HttpError(Fault.METHOD_NOT_ALLOWED, f"Allowed here: {allowed}.", headers=(("Allow", allowed),))
-        if self._stopping and not path.startswith("/health/"):
-            raise Refused(Reason.SHUTTING_DOWN, _SHUTTING_DOWN)
-        return handler, Call(request, request_id, request.remote or "", argument, query)
+        if self._service.stopping and not path.startswith("/health/"):
+            raise Refused(Reason.SHUTTING_DOWN, SHUTTING_DOWN)
+        return await serve(self._service, call)
 
-    def _find(self, path: str) -> tuple[Methods, str]:
-        exact = self._exact.get(path)
-        if exact is not None:
-            return exact, ""
-        for prefix, methods in self._prefixes:
-            argument = path.removeprefix(prefix)
-            if argument and argument != path and "/" not in argument:
-                return methods, argument
-        raise Refused(Reason.NOT_FOUND, "There is nothing at this path.")
-
-    async def _ready(self, call: Call) -> Answer:
-        return health.unready(_SHUTTING_DOWN) if self._stopping else await self._health(call)
+    def _limits(self, dialect: Dialect, call: Call) -> Headers:
+        if call.principal is None or not call.principal.limits:
+            return ()
+        return dialect.limit_headers(self._service.door.allowances(call.principal))
 
 
 def _bound(server: asyncio.Server) -> Listen:

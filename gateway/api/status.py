@@ -10,30 +10,25 @@ from typing import Any, Final
 import msgspec
 
 from gateway.api import envelope, state
-from gateway.api.door import Call, Door
+from gateway.api.door import Call
 from gateway.api.envelope import Answer
+from gateway.api.service import Service
 from gateway.errors import Reason, Refused
 from gateway.runtime import read_id, rfc3339, show_id
 from gateway.store.queue import MessageView, RecipientView
 
-PREFIX: Final = "/api/v1/emails/"
+PATH: Final = "/api/v1/emails/{}"
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
-class Status:
-    """The handler."""
-
-    def __init__(self, door: Door) -> None:
-        self._door = door
-
-    async def __call__(self, call: Call) -> Answer:
-        """Raises Refused, StoreError."""
-        principal = call.principal(self._door, "read")
-        uuid = parse_id(call.argument)
-        view = await self._door.status(principal, uuid) if uuid is not None else None
-        if view is None:
-            raise Refused(Reason.NOT_FOUND, "There is no message with this id.", param="id")
-        return envelope.success(describe(view), call.id)
+async def show(service: Service, call: Call) -> Answer:
+    """The operation. Raises Refused, StoreError."""
+    principal = service.principal(call, call.bearer(), "read")
+    uuid = parse_id(call.argument)
+    view = await service.door.status(principal, uuid) if uuid is not None else None
+    if view is None:
+        raise Refused(Reason.NOT_FOUND, "There is no message with this id.", param="id")
+    return envelope.success(describe(view), call.id)
 
 
 def parse_id(text: str) -> bytes | None:

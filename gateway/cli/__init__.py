@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import gateway
-from gateway.cli import check, connect, domain, key, output, queue, send, serve
+from gateway.cli import check, connect, domain, key, output, queue, send, serve, template
 from gateway.config import default_path
 from gateway.errors import ConfigError, GatewayError, StoreError
 
@@ -68,6 +68,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"mail-gateway {gateway.__version__}")
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
-    for noun in (serve, check, key, domain, queue, send):
+    for noun in (serve, check, key, domain, template, queue, send):
         noun.register(verbs, common)
     return parser

@@ -28,6 +28,14 @@ def listen(text: str) -> Listen:
         raise ArgumentTypeError(str(error)) from error
 
 
+def limit(text: str) -> str:
+    """`recipients=100/min`, `recipients=100/min,burst=200`; as text, for it goes to the daemon."""
+    try:
+        return str(configfile.parse_limit(text))
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from error
+
+
 def at_least_one(text: str) -> int:
     """A whole number from 1."""
     if not text.isascii() or not text.isdigit() or len(text) > 9 or int(text) < 1:

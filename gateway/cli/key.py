@@ -41,6 +41,15 @@ def register(verbs: Any, common: argparse.ArgumentParser) -> None:
     create.add_argument(
         "--expires", type=values.duration, metavar="90d", help="end it after this time (default: never)"
     )
+    create.add_argument(
+        "--limit",
+        dest="limits",
+        action="append",
+        type=values.limit,
+        metavar="SPEC",
+        help="how much it may send: requests, messages or recipients =N/s, /min, /hour or /day, and ,burst=N at once "
+        "(default: N); such as recipients=100/min,burst=200. May be repeated",
+    )
     text = create.add_mutually_exclusive_group()
     text.add_argument("--prefix", metavar="P", help="how its text begins (default: mgw_)")
     text.add_argument("--secret-stdin", action="store_true", help="read its text from standard input")
@@ -73,6 +82,7 @@ def _create(arguments: argparse.Namespace) -> int:
             "scopes": arguments.scopes,
             "default_from": arguments.default_from,
             "expires_s": arguments.expires,
+            "limits": arguments.limits,
             "prefix": arguments.prefix,
             "secret": secret,
         },
@@ -94,7 +104,7 @@ def _create(arguments: argparse.Namespace) -> int:
 def _list(arguments: argparse.Namespace) -> int:
     def people(keys: Any) -> None:
         output.table(
-            ["NAME", "STATE", "ACCOUNT", "ROUTE", "FROM", "SCOPES", "KEY", "EXPIRES", "SOURCE"],
+            ["NAME", "STATE", "ACCOUNT", "ROUTE", "FROM", "SCOPES", "LIMITS", "KEY", "EXPIRES", "SOURCE"],
             [
                 [
                     key["name"],
@@ -103,6 +113,7 @@ def _list(arguments: argparse.Namespace) -> int:
                     key["route"] or "(default)",
                     key["from"],
                     key["scopes"],
+                    _limits(key),
                     key["hint"],
                     key["expires_at"] or "never",
                     key["source"],
@@ -145,6 +156,7 @@ def _print_key(key: Any) -> None:
             ("route", key["route"] or "(default_route)"),
             ("from", key["from"]),
             ("scopes", key["scopes"]),
+            ("limits", _limits(key)),
             ("key", key["hint"]),
             ("default from", key["default_from"]),
             ("expires", key["expires_at"] or "never"),
@@ -152,3 +164,8 @@ def _print_key(key: Any) -> None:
             ("source", key["source"]),
         ]
     )
+
+
+def _limits(key: Any) -> str:
+    """As `--limit` takes them."""
+    return " ".join(key["limits"]) or "none"

@@ -12,11 +12,12 @@ from gateway import config as tree
 from gateway import yamltree
 from gateway.configfile.document import read_document
 from gateway.configfile.grammar import is_loopback, parse_listen
+from gateway.configfile.limits import parse_limit, parse_limits
 from gateway.configfile.sources import Sources
 from gateway.errors import ConfigError, Problem
 from gateway.yamltree import Findings
 
-__all__ = ["is_loopback", "load", "parse_listen", "read_config", "read_data_dir"]
+__all__ = ["is_loopback", "load", "parse_limit", "parse_limits", "parse_listen", "read_config", "read_data_dir"]
 
 
 def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> tree.Config:

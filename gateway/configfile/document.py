@@ -6,7 +6,7 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from gateway import config as tree
-from gateway.configfile import delivery, domains, grammar, keys, listeners, routes
+from gateway.configfile import delivery, domains, grammar, keys, listeners, passthrough, routes
 from gateway.configfile.listeners import Bound
 from gateway.configfile.sources import Sources
 from gateway.errors import Problem
@@ -16,7 +16,7 @@ from gateway.yamltree import Section, Value
 def read_document(root: Value, sources: Sources) -> tree.Config:
     """The configuration; what could not be read has its default, and is in the findings."""
     top = root.section()
-    top.later("local", "pass_through")
+    top.later("local")
     data_dir = sources.take_data_dir(top)
     bound: list[Bound] = []
     default_routes = tree.default_routes()
@@ -39,6 +39,9 @@ def read_document(root: Value, sources: Sources) -> tree.Config:
         keys=top.take("keys", lambda value: keys.read_keys(value, sources, known_routes), {}),
         delivery=top.take("delivery", delivery.read_delivery, tree.Delivery()),
         retention=top.take("retention", delivery.read_retention, tree.Retention()),
+        pass_through=top.take("pass_through", passthrough.read_pass_through, tree.PassThrough()),
+        dialects=top.take("dialects", _dialects, tree.Dialects()),
+        templates=top.take("templates", sources.directory, None),
         log=top.take("log", _log, tree.Log()),
         path=sources.path,
     )
@@ -97,10 +100,11 @@ def _default_smtp(root: Value, bound: list[Bound]) -> tree.Smtp:
 
 def _limits(value: Value) -> tree.Limits:
     section = value.section()
-    section.later("batch", "auth_failures", "buffers", "backlog", "free_disk")
+    section.later("auth_failures", "buffers", "backlog", "free_disk")
     default = tree.Limits()
     limits = tree.Limits(
         recipients_per_message=section.take("recipients_per_message", Value.integer, default.recipients_per_message),
+        batch=section.take("batch", Value.integer, default.batch),
         attachments=section.take("attachments", Value.integer, default.attachments),
         connections_per_ip=section.take("connections_per_ip", Value.integer, default.connections_per_ip),
         connections=section.take("connections", Value.integer, default.connections),
@@ -111,10 +115,26 @@ def _limits(value: Value) -> tree.Limits:
 
 def _dns(value: Value) -> tree.Dns:
     section = value.section()
-    servers = section.get("nameservers")
+    dns = tree.Dns(tuple(section.each("nameservers", grammar.nameserver)))
     section.close()
-    found = [item.parsed(grammar.nameserver) for item in servers.items()] if servers is not None else []
-    return tree.Dns(tuple(server for server in found if server is not None))
+    return dns
+
+
+def _dialects(value: Value) -> tree.Dialects:
+    section = value.section()
+    dialects = tree.Dialects(
+        disabled=frozenset(section.each("disabled", grammar.dialect)),
+        sendmux_success_status=section.take("sendmux", _sendmux, tree.Dialects().sendmux_success_status),
+    )
+    section.close()
+    return dialects
+
+
+def _sendmux(value: Value) -> int:
+    section = value.section()
+    status = section.parsed("success_status", grammar.success_status, tree.Dialects().sendmux_success_status)
+    section.close()
+    return status
 
 
 def _log(value: Value) -> tree.Log:

@@ -13,6 +13,8 @@ from gateway import yamltree
 from gateway.config import Listen, Network
 
 SCOPES: Final = ("send", "read", "manage", "admin")
+DIALECTS: Final = ("overton", "cloudmails", "sendmux", "guide", "iassmtp")
+RELAY_PORTS: Final = (25, 465, 587, 2525)  # no other: a relay that a request names must not reach anything else
 MIN_SECRET: Final = 22  # characters: 128 bits in base 62
 _MIN_MESSAGE: Final = 1_000
 _MAX_MESSAGE: Final = 1_000_000_000
@@ -21,6 +23,9 @@ _LABELS: Final = rf"{_LABEL}(?:\.{_LABEL})*"
 # RFC 1123, 2.1: the last label of a name is not all digits, so that it is never taken for an address.
 _HOST: Final = rf"(?=[^@]{{1,253}}\Z)(?!(?:[^@]*\.)?\d+\Z){_LABELS}"
 _LOCAL: Final = r"(?!\.)(?![^@]*\.(?:\.|@))[A-Za-z0-9!#$%&'+/=?^_`{|}~.-]{1,64}"
+_RATE: Final = re.compile(r"(\d{1,10})/(s|sec|min|hour|h|day|d)", re.ASCII)
+_PERIODS_S: Final = {"s": 1, "sec": 1, "min": 60, "hour": 3600, "h": 3600, "day": 86_400, "d": 86_400}
+_MAX_COUNT: Final = 1_000_000_000
 _OPEN_FROM_V4: Final = 16  # bits: a network of strangers that is wider is no network of anybody's
 _OPEN_FROM_V6: Final = 32
 _PRIVATE: Final = tuple(
@@ -68,6 +73,7 @@ mailbox = _checked(
     "an address like shop@example.com or Shop <shop@example.com>",
 )
 scope = _checked("|".join(SCOPES), f"one of {', '.join(SCOPES)}")
+dialect = _checked("|".join(DIALECTS), f"one of {', '.join(DIALECTS)}")
 tls_version = _checked(r"1\.[0-3]", "1.0, 1.1, 1.2 or 1.3")
 log_level = _checked("debug|info|warning|error", "debug, info, warning or error")
 log_format = _checked("text|json", "text or json")
@@ -136,9 +142,33 @@ def nameserver(text: str) -> Listen:
     return Listen(ip(listen.host), port(str(listen.port)))
 
 
+def relay(text: str) -> Listen:
+    """`host:port` of a relay that requests may name; the host in lower case."""
+    if not re.search(r":\d{1,5}\Z", text, re.ASCII):
+        raise ValueError(f"{text!r} is not a relay like smtp.example.com:587")
+    listen = parse_listen(text)
+    if listen.port not in RELAY_PORTS:
+        raise ValueError(f"the port of {text!r} must be one of {', '.join(map(str, RELAY_PORTS))}")
+    return Listen(listen.host.lower(), listen.port)
+
+
+def rate(text: str) -> tuple[int, int]:
+    """(count, seconds) of `10/s`, `100/min`, `1000/hour` (or /h), `10000/day` (or /d)."""
+    match = _RATE.fullmatch(text)
+    if match is None or not 1 <= int(match[1]) <= _MAX_COUNT:
+        raise ValueError(f"{text!r} is not a rate like 10/s, 100/min, 1000/hour or 10000/day")
+    return int(match[1]), _PERIODS_S[match[2]]
+
+
 def port(text: str) -> int:
     if not re.fullmatch(r"\d{1,5}", text, re.ASCII) or not 0 < int(text) < 65536:
         raise ValueError(f"{text!r} is not a port")
+    return int(text)
+
+
+def success_status(text: str) -> int:
+    if text not in {"200", "201"}:
+        raise ValueError("must be 200 or 201")
     return int(text)
 
 

@@ -1,9 +1,9 @@
-"""The keys declared in the file: secrets, routes, allowed senders, scopes."""
+"""The keys declared in the file: secrets, routes, allowed senders, scopes, limits."""
 
 from collections.abc import Set as AbstractSet
 
 from gateway.config import KeyConfig, Secret
-from gateway.configfile import grammar
+from gateway.configfile import grammar, limits
 from gateway.configfile.sources import Sources
 from gateway.yamltree import Section, Value
 
@@ -29,13 +29,14 @@ def read_keys(value: Value, sources: Sources, routes: AbstractSet[str]) -> dict[
 
 def _key(name: str, value: Value, sources: Sources, routes: AbstractSet[str]) -> KeyConfig | None:
     section = value.section()
-    section.later("limits", "mode", "default_domain", "aliases", "rewrite_from", "track", "dsn", "duplicates")
+    section.later("mode", "default_domain", "aliases", "rewrite_from", "track", "dsn", "duplicates")
     section.require("secret")
     secret = section.take("secret", lambda given: _secret(given, sources), None)
     account = section.parsed("account", grammar.name, name)
     default_from = section.parsed("default_from", grammar.mailbox, None)
     senders = tuple(_each(section, "from", grammar.sender_pattern))
     scopes = tuple(_each(section, "scopes", grammar.scope)) or ("send", "read")
+    limited = section.take("limits", limits.read_limits, ())
     route = section.take("route", Value.text, None)
     named = section.get("route")
     if named is not None and route is not None and route not in routes:
@@ -51,6 +52,7 @@ def _key(name: str, value: Value, sources: Sources, routes: AbstractSet[str]) ->
         senders=senders,
         scopes=scopes,
         default_from=default_from,
+        limits=limited,
     )
 
 

@@ -49,6 +49,19 @@ class Sources:
         path = self.data_dir / text
         return path if self._bytes(value, path) is not None else None
 
+    def directory(self, value: Value) -> Path | None:
+        """A readable directory, relative to the data directory."""
+        text = value.text()
+        if text is None:
+            return None
+        path = self.data_dir / text
+        try:
+            os.scandir(path).close()
+        except OSError as error:
+            value.problem(f"{path} cannot be read as a directory: {error.strerror}")
+            return None
+        return path
+
     def private_file(self, value: Value) -> Path | None:
         """A readable file that others cannot read."""
         path = self.file(value)

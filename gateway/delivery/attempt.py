@@ -20,7 +20,7 @@ from gateway.delivery.route import Ways
 from gateway.delivery.session import Failure, Hop, Session
 from gateway.delivery.signer import Signer
 from gateway.delivery.verdict import Word
-from gateway.delivery.wire import Mail, StaleConnection
+from gateway.delivery.wire import Mail, Spent, StaleConnection
 from gateway.errors import StoreError
 from gateway.events import EventType, State
 from gateway.message import address, dkim
@@ -76,6 +76,7 @@ class Carrier:
         self._due = due
         self._session: Session | None = None
         self._session_for: tuple[object, str] | None = None  # route and domain it was opened for
+        self._spent = Spent()  # by the message in hand, on all connections
 
     def close(self) -> None:
         """Give the connection back."""
@@ -87,6 +88,7 @@ class Carrier:
         """Try every recipient of a claimed message; never raises but for cancellation."""
         shared = self._shared
         started = shared.clock.now_ms()
+        self._spent = Spent()
         try:
             said = await self._try(claimed)
         except StoreError as error:
@@ -108,6 +110,9 @@ class Carrier:
                 started_at=started,
                 ended_at=ended,
                 results=tuple([self._result(r, said[r.id], claimed, ended, jitter) for r in claimed.recipients]),
+                envelope_ms=round(self._spent.envelope_s * 1000),
+                content_ms=round(self._spent.content_s * 1000),
+                wire_bytes=self._spent.wire_bytes,
             ),
         )
 
@@ -253,6 +258,7 @@ class Carrier:
                 self.close()
                 continue
             break
+        self._spent.add(session.wire.spent)
         for recipient, word in zip(recipients, words, strict=True):
             said[recipient.id] = Said(word, hop.name, hop.address, session.tls, session.note)
         if not session.wire.usable or session.wire.transactions >= self._shared.config.delivery.messages_per_connection:

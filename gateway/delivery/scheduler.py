@@ -7,6 +7,7 @@ back at a stop. What a result means is not decided here.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Sequence
@@ -16,10 +17,12 @@ from typing import Final, Protocol
 from msgspec.structs import replace
 
 from gateway.config import Delivery
+from gateway.delivery import telling
+from gateway.delivery.waits import Waits
 from gateway.errors import StoreError
-from gateway.events import EventType, State
-from gateway.observe import Field, MailLog
-from gateway.runtime import Clock, Supervisor, show_id
+from gateway.events import State
+from gateway.observe import MailLog
+from gateway.runtime import Clock, Supervisor
 from gateway.store.queue import Attempt, Claimed, Due, Queue, Result
 
 LANE_MESSAGES: Final = 100  # claimed at once for a lane that keeps up; a new lane starts with FIRST_CLAIM
@@ -77,13 +80,16 @@ class Scheduler:
         *,
         clock: Clock,
         log: MailLog,
+        waits: Waits | None = None,
     ) -> None:
+        """`waits` learns of every attempt that was written down."""
         self._settings = settings
         self._queue = queue
         self._couriers = couriers
         self._supervisor = supervisor
         self._clock = clock
         self._log = log
+        self._waits = waits
         self._lanes: dict[int, Lane] = {}
         self._hand: dict[int, int] = {}  # recipient -> fence, for the renewal of leases
         self._content_bytes = 0
@@ -95,7 +101,7 @@ class Scheduler:
         self._stopping = False
 
     def kick(self) -> None:
-        """Something became claimable."""
+        """Something became claimable, or waits for an earlier time than was known."""
         self._kicked.set()
 
     async def start(self) -> None:
@@ -124,13 +130,11 @@ class Scheduler:
             log.warning("%d deliveries were still on the wire at the deadline", self._workers)
 
     async def _run(self) -> None:
-        next_at: int | None = 0
         while not self._stopping:
+            # Cleared first: what happens from here on is a reason for another turn.
+            self._kicked.clear()
             try:
-                now = self._clock.now_ms()
-                if next_at is not None and next_at <= now:
-                    next_at = await self._queue.promote(now)
-                self._kicked.clear()
+                next_at = await self._queue.promote(self._clock.now_ms())
                 await self._claim_due()
             except StoreError as error:
                 # A store that is away is waited for; the sweeper and every worker do the same.
@@ -138,10 +142,8 @@ class Scheduler:
                 await asyncio.sleep(WRITE_RETRY_S)
                 continue
             pause_s = IDLE_S if next_at is None else min(max(next_at - self._clock.now_ms(), 0) / 1000, IDLE_S)
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._kicked.wait(), pause_s)
-            except TimeoutError:
-                next_at = 0  # look at what waits, whatever was known: another process may have written
 
     async def _claim_due(self) -> None:
         wanted: list[tuple[Lane, int]] = []
@@ -235,33 +237,9 @@ class Scheduler:
                 await asyncio.sleep(WRITE_RETRY_S)
         if self._log.enabled:
             for attempt in attempts:
-                for result in attempt.results:
-                    if result.event is not None:
-                        self._tell(attempt, result)
-
-    def _tell(self, attempt: Attempt, result: Result) -> None:
-        extra: dict[str, Field] = {}
-        if result.state is State.DEFERRED:
-            extra["retry_in_s"] = max(0, (result.next_at - attempt.ended_at) // 1000)
-        if result.bounce_class is not None:
-            extra["class"] = result.bounce_class.value
-        if result.note:
-            extra["note"] = result.note
-        if result.possible_duplicate:
-            extra["possible_duplicate"] = True
-        self._log.attempted(
-            (result.event or EventType.DEFERRED).value,
-            message=show_id("eml_", attempt.uuid),
-            to=result.to,
-            route=attempt.route,
-            host=result.host,
-            address=result.address,
-            tls=result.tls,
-            attempt=result.attempts,
-            took_ms=attempt.ended_at - attempt.started_at,
-            reply=result.reply,
-            extra=extra,
-        )
+                telling.tell(self._log, attempt)
+        if self._waits is not None:
+            self._waits.tell(attempts)
 
     def _forget(self, claimed: Claimed) -> None:
         if claimed.content is not None:

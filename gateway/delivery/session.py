@@ -1,8 +1,9 @@
 """Opening a connection to a next hop: connect, greeting, EHLO, STARTTLS, AUTH. The only aiosmtplib user.
 
 Guarantees: credentials leave only over TLS or to a loopback address; where TLS is required nothing of a message leaves
-in clear; opportunistic TLS that fails is tried again in clear once, on a new connection, and the session says so. What
-goes wrong is a `Failure`, a value. aiosmtplib's protocol connects and negotiates; `wire.Wire` then takes its transport.
+in clear; opportunistic TLS that fails is tried again in clear once, on a new connection, and the session says so (but
+not where a certificate was to be verified). What goes wrong is a `Failure`, a value. aiosmtplib's protocol connects and
+negotiates; `wire.Wire` then takes its transport.
 """
 
 import asyncio
@@ -77,8 +78,8 @@ async def open_session(hop: Hop, timeouts: Timeouts) -> Session | Failure:
     try:
         return await _open(hop, timeouts, starttls=hop.tls in {HopTls.OPPORTUNISTIC, HopTls.STARTTLS})
     except _TlsFailed as failed:
-        if hop.tls is not HopTls.OPPORTUNISTIC:
-            return Failure(failed.word)
+        if hop.tls is not HopTls.OPPORTUNISTIC or hop.verify:
+            return Failure(failed.word)  # whoever asks for proof does not do without it because there is none
         reason = str(failed)
     except _Failed as failed:
         return Failure(failed.word)
@@ -202,7 +203,8 @@ async def _reply(protocol: SMTPProtocol, stage: str, command: bytes | None, time
             return await protocol.read_response(timeout=timeout_s)
         return await protocol.execute_command(command, timeout=timeout_s)
     except SMTPResponseException as error:
-        raise _Failed(stage, f"not an SMTP reply: {error.message[:200]}") from error
+        said = "" if stage == "auth" else f": {error.message[:200]}"  # it could repeat the password
+        raise _Failed(stage, f"not an SMTP reply{said}") from error
     except (SMTPException, OSError) as error:
         raise _Failed(stage, str(error) or type(error).__name__) from error
 

@@ -104,16 +104,24 @@ def judge(word: Word, *, tries: int, expires_at: int, now: int, retry_s: Sequenc
 
     `jitter` is a random number of [0, 1), the same for all recipients of an attempt, so that they stay together.
     """
+    decision = judge_once(word)
+    if decision.state is not State.FAILED:
+        return decision
+    if now >= expires_at:
+        # Expired is ours to say: the remote never refused for good.
+        return Decision(State.FAILED, EventType.EXPIRED, bounce_class=BounceClass.MESSAGE_EXPIRED, scope=decision.scope)
+    next_at = min(now + retry_delay_ms(tries, retry_s, jitter), expires_at)
+    return Decision(State.DEFERRED, EventType.DEFERRED, next_at, decision.bounce_class, decision.scope)
+
+
+def judge_once(word: Word) -> Decision:
+    """The fate where no other attempt follows: what is not refused for good has failed all the same."""
     if 200 <= word.code < 300:
         return Decision(State.DELIVERED, EventType.DELIVERED)
     bounce_class, scope = classify(word)
     if _permanent(word):
         return Decision(State.BOUNCED, EventType.BOUNCED, bounce_class=bounce_class, scope=scope)
-    if now >= expires_at:
-        # Expired is ours to say: the remote never refused for good.
-        return Decision(State.FAILED, EventType.EXPIRED, bounce_class=BounceClass.MESSAGE_EXPIRED, scope=scope)
-    next_at = min(now + retry_delay_ms(tries, retry_s, jitter), expires_at)
-    return Decision(State.DEFERRED, EventType.DEFERRED, next_at, bounce_class, scope)
+    return Decision(State.FAILED, EventType.FAILED, bounce_class=bounce_class, scope=scope)
 
 
 def retry_delay_ms(tries: int, retry_s: Sequence[float], jitter: float) -> int:

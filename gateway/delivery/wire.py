@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import Final
 
 import msgspec
@@ -55,6 +56,24 @@ class Mail(msgspec.Struct, frozen=True, gc=False):
     stream: Callable[[], AsyncIterator[bytes]]
 
 
+class Spent:
+    """What a message took, all its transactions together: time from MAIL to the answer to DATA, and from there to the
+    answer to the final dot; and the octets of its content as written once, 0 where that did not come to its end."""
+
+    __slots__ = ("content_s", "envelope_s", "wire_bytes")
+
+    def __init__(self) -> None:
+        self.envelope_s = 0.0
+        self.content_s = 0.0
+        self.wire_bytes = 0
+
+    def add(self, other: "Spent") -> None:
+        """The same message on another connection; the content is that written last."""
+        self.envelope_s += other.envelope_s
+        self.content_s += other.content_s
+        self.wire_bytes = other.wire_bytes or self.wire_bytes
+
+
 class Wire:
     """A transport taken over after EHLO, STARTTLS and AUTH. One task uses it at a time."""
 
@@ -65,6 +84,7 @@ class Wire:
         self._used = False
         self._reset_due = False
         self.transactions = 0  # begun on this connection
+        self.spent = Spent()  # by the last `send`, also by one that was cancelled
 
     @property
     def usable(self) -> bool:
@@ -82,6 +102,7 @@ class Wire:
         Recipients for whom there was no room in a transaction (RCPTMAX, 452) get another one at once.
         """
         kept, self._used = self._used, True
+        self.spent = Spent()
         if kept and not self.usable:
             raise StaleConnection
         payload, refusal = self._prepare(mail)
@@ -159,16 +180,20 @@ class Wire:
         self.transactions += 1
         channel.begin()
         dialogue = Dialogue(len(recipients))
+        began = monotonic()
         if self._offer.pipelining:
             await self._at_once(commands, dialogue)
         else:
             await self._one_by_one(commands, dialogue)
         replies = dialogue.replies
+        told = monotonic()
+        self.spent.envelope_s += told - began
         if kept and channel.gone and (not replies or replies[0].code == 421):
             raise StaleConnection  # it died, or said so, while it was idle
         if dialogue.go_ahead:
             self._reset_due = False
             await self._content(mail, payload, dialogue)
+            self.spent.content_s += monotonic() - told
         elif dialogue.complete and replies[-1].positive:
             channel.end("the remote host answered DATA out of order")
         else:
@@ -228,31 +253,35 @@ class Wire:
             # RFC 2920, 3.1: DATA was taken though no recipient was; an empty message ends it, whatever it says.
             await channel.exchange(b".\r\n", 1, self._timeouts.command_s)
         else:
-            end = payload if payload is not None else await self._stream(mail, dialogue)
+            streamed, end = (0, payload) if payload is not None else await self._stream(mail, dialogue)
             if end is not None:
+                self.spent.wire_bytes = streamed + len(end)
                 await self._finish(end, dialogue)
 
-    async def _stream(self, mail: Mail, dialogue: Dialogue) -> bytes | None:
-        """Send all but the end, which is returned; None: it did not come to that."""
+    async def _stream(self, mail: Mail, dialogue: Dialogue) -> tuple[int, bytes | None]:
+        """Send all but the end: (octets, the end); None: it did not come to that."""
         channel = self._channel
         framer = framing.Framer(dot_lines=mail.dot_lines)
         dialogue.stage = "body"
         channel.write(mail.prefix)
+        written = len(mail.prefix)
         try:
             async for piece in mail.stream():
-                channel.write(framer.feed(piece))
+                framed = framer.feed(piece)
+                channel.write(framed)
+                written += len(framed)
                 if not await channel.drain(self._timeouts.data_block_s):
                     break
             else:
-                return framer.end()
+                return written, framer.end()
         except framing.NotCanonical as error:
             channel.end(str(error))
             dialogue.trouble = _not_canonical(error)
-            return None
+            return written, None
         if (early := channel.early) is not None:
             word = dialogues.nonsense if early.positive else dialogues.said
             dialogue.trouble = word("body", early)
-        return None
+        return written, None
 
     async def _finish(self, end: bytes, dialogue: Dialogue) -> None:
         dialogue.stage = "dot"

@@ -29,6 +29,7 @@ _MESSAGE_ID: Final = re.compile(r"<([^<>]+)>")
 _MAX_MESSAGE_ID: Final = 995  # more cannot stand on a line in angle brackets
 
 _CONTROL_PREFIX: Final = b"x-gateway-"
+_SINGLE_CONTROLS: Final = frozenset((b"idempotency-key", b"x-gateway-metadata", b"x-gateway-send-at", b"x-gateway-ttl"))
 _COMPLETED: Final = frozenset({b"date", b"from", b"message-id"})  # added where missing or without a value
 # Every field that is looked at, in lower case; the others only pass by. The second group is always taken out.
 _NAMES: Final = (
@@ -47,9 +48,9 @@ class Fixed(NamedTuple):
 
     `senders` are the addresses of every From and Sender field, for the check of allowed senders; a field that
     cannot be read for certain stands there as `unreadable From field`, which only the pattern `*` allows.
-    `header_from` is the first From address, "" where From is unreadable. `message_id` is without angle
-    brackets. `metadata` is raw JSON text. `unknown_controls` are X-Gateway-* fields of no meaning here;
-    `repeated_controls` those given twice that may stand once.
+    `header_from` is the first From address, "" where From is unreadable. `message_id` is without angle brackets.
+    `metadata` is raw JSON text, `send_at` and `ttl` are as given. `unknown_controls` are X-Gateway-* fields of no
+    meaning here; `repeated_controls` those given twice that may stand once.
     """
 
     header: bytes
@@ -63,6 +64,8 @@ class Fixed(NamedTuple):
     idempotency_key: str | None
     tags: tuple[str, ...]
     metadata: str | None
+    send_at: str | None
+    ttl: str | None
     unknown_controls: tuple[str, ...]
     repeated_controls: tuple[str, ...]
     long_line: bool  # a line of more than 998 octets
@@ -80,6 +83,8 @@ class _Controls(NamedTuple):
     idempotency_key: str | None = None
     tags: tuple[str, ...] = ()
     metadata: str | None = None
+    send_at: str | None = None
+    ttl: str | None = None
     unknown: tuple[str, ...] = ()
     repeated: tuple[str, ...] = ()
 
@@ -156,6 +161,8 @@ def fix_header(raw: bytes, *, envelope_sender: str, received: bytes | None, mess
         idempotency_key=controls.idempotency_key,
         tags=controls.tags,
         metadata=controls.metadata,
+        send_at=controls.send_at,
+        ttl=controls.ttl,
         unknown_controls=controls.unknown,
         repeated_controls=controls.repeated,
         long_line=has_long_line(fixed),
@@ -227,7 +234,7 @@ def _controls(raw: bytes, gone: list[_Field]) -> _Controls:
     for field in gone:
         if field.name == b"x-gateway-tag":
             tags.append(_text(raw, field))
-        elif field.name in (b"idempotency-key", b"x-gateway-metadata"):
+        elif field.name in _SINGLE_CONTROLS:
             if field.name in single:
                 repeated.append(_name(raw, field))
             single.setdefault(field.name, _text(raw, field))
@@ -238,6 +245,8 @@ def _controls(raw: bytes, gone: list[_Field]) -> _Controls:
         idempotency_key=key[1:-1] if key and len(key) > 1 and key[0] == key[-1] == '"' else key,
         tags=tuple(filter(None, tags)),
         metadata=single.get(b"x-gateway-metadata"),
+        send_at=single.get(b"x-gateway-send-at"),
+        ttl=single.get(b"x-gateway-ttl"),
         unknown=tuple(unknown),
         repeated=tuple(repeated),
     )

@@ -1,4 +1,4 @@
-"""What SMTP mail says to the gateway in header fields: tags, metadata, idempotency key. The API's bounds hold."""
+"""What SMTP mail says to the gateway in header fields: tags, metadata, times, a key. The API's bounds hold."""
 
 import re
 from collections.abc import Sequence
@@ -7,6 +7,8 @@ from typing import Final
 import msgspec
 
 from gateway.errors import Reason, Refused
+from gateway.message import schedule
+from gateway.message.schedule import Start
 
 MAX_TAGS: Final = 50
 MAX_TAG_CHARACTERS: Final = 128
@@ -37,6 +39,22 @@ def metadata(text: str) -> str:
     if len(encoded) > MAX_METADATA_BYTES:
         raise Refused(Reason.MALFORMED_MESSAGE, f"X-Gateway-Metadata: at most {MAX_METADATA_BYTES} bytes of JSON.")
     return encoded.decode()
+
+
+def start(text: str) -> Start:
+    """X-Gateway-Send-At. Raises Refused."""
+    try:
+        return schedule.start(text)
+    except ValueError as error:
+        raise Refused(Reason.MALFORMED_MESSAGE, f"X-Gateway-Send-At: {error}.") from error
+
+
+def ttl(text: str) -> float:
+    """X-Gateway-TTL, in seconds. Raises Refused."""
+    try:
+        return schedule.ttl(text)
+    except ValueError as error:
+        raise Refused(Reason.MALFORMED_MESSAGE, f"X-Gateway-TTL: {error}.") from error
 
 
 def check_idempotency_key(text: str) -> None:

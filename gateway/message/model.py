@@ -1,6 +1,7 @@
 """Values of a message on its way through the gateway. No behaviour, no I/O."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -84,6 +85,12 @@ class Submission:
     tags: tuple[str, ...]
     metadata: str
     return_path: str | None
+    variables: dict[str, Any] | None = None  # what {{name}} stands for; None: no substitution
+    template: str | None = None  # id or alias of a stored template
+    send_at: int | None = None  # Unix ms; what is past means now
+    delay_s: float | None = None  # the same, from now on; at most one of the two
+    ttl_s: float | None = None  # how long delivery is tried; None: delivery.expire_after
+    priority: int = 1  # 0 high, 1 normal, 2 low
 
 
 class SmtpEnvelope(msgspec.Struct, frozen=True, gc=False):

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.config import Limit
 from gateway.errors import Reason, Refused
 from gateway.store.records import KeyRecord
 
@@ -36,6 +37,7 @@ class Principal:
     default_from: str | None
     expires_at: int | None
     source: str = "store"
+    limits: tuple[Limit, ...] = ()
 
 
 def make_key(prefix: str = DEFAULT_PREFIX) -> str:
@@ -124,4 +126,5 @@ def _principal(record: KeyRecord) -> Principal:
         scopes=frozenset(record.scopes),
         default_from=record.default_from,
         expires_at=record.expires_at,
+        limits=record.limits,
     )

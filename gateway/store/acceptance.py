@@ -1,8 +1,9 @@
 """Accepting messages: a group of them, with recipients, events and idempotency records, in the writer's
 transaction.
 
-Guarantees: of messages with the same idempotency key at most one is stored, within a group too; a message
-whose pieces are not all there is refused with StoreError. One statement per table serves the whole group.
+Guarantees: of messages or requests with the same idempotency key at most one is stored, within a group too; a
+message whose pieces are not all there is refused with StoreError, and the request it came with. One statement per
+table serves the whole group.
 """
 
 import hashlib
@@ -16,10 +17,11 @@ from gateway.errors import StoreError
 from gateway.events import EventType
 from gateway.runtime import Clock
 from gateway.store.db import Row, Statements, Transaction
+from gateway.store.idempotency import Register
 from gateway.store.names import Counter, Names
-from gateway.store.queue import Accepted, Conflict, NewMessage
+from gateway.store.queue import Accepted, Conflict, NewMessage, NewRecipient, Replayed, RequestKey
+from gateway.store.waiting import SCHEDULE
 
-IDEMPOTENCY_MS: Final = 24 * 3600 * 1000
 ID_RESERVE: Final = 1000 << 22  # ids of one second: how seldom the highest one is written down
 
 _ACCEPTED: Final = EventType.ACCEPTED.value
@@ -34,6 +36,17 @@ class Piece:
     data: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Messages that are stored together or not at all."""
+
+    messages: Sequence[NewMessage]
+    request: RequestKey | None
+
+
+BatchOutcome = list[Accepted | Conflict] | Replayed | Conflict
+
+
 class _AcceptedData(msgspec.Struct):
     door: str
     client: str
@@ -41,17 +54,20 @@ class _AcceptedData(msgspec.Struct):
 
 @dataclass(slots=True)
 class _Rows:
-    """What a group adds, by table."""
+    """What a group adds, by table; its messages with pieces stored before; the highest id in it."""
 
     messages: list[Row] = field(default_factory=list)
     contents: list[Row] = field(default_factory=list)
     pieces: list[Row] = field(default_factory=list)
     recipients: list[Row] = field(default_factory=list)
     ready: list[Row] = field(default_factory=list)
+    scheduled: list[Row] = field(default_factory=list)
+    waiting: list[Row] = field(default_factory=list)
     events: list[Row] = field(default_factory=list)
     expiries: list[Row] = field(default_factory=list)
     pending: list[Row] = field(default_factory=list)
-    idempotency: list[Row] = field(default_factory=list)
+    staged: list[NewMessage] = field(default_factory=list)
+    highest: int = 0
 
 
 class Acceptance:
@@ -84,24 +100,32 @@ class Acceptance:
 
     def accept(self, tx: Transaction, messages: Sequence[NewMessage]) -> list[Accepted | Conflict]:
         """Store messages, in order."""
-        rows = _Rows()
-        group: dict[tuple[str, str], tuple[bytes, bytes]] = {}
-        outcomes: list[Accepted | Conflict] = []
-        staged: list[NewMessage] = []
-        highest = 0
-        for message in messages:
-            earlier = self._earlier(tx, message, group) if message.idempotency is not None else None
-            outcomes.append(earlier or Accepted(message.uuid))
-            if earlier is None:
-                highest = max(highest, self._add(tx, rows, message))
-                if message.piece_count > len(message.pieces):
-                    staged.append(message)
-        if rows.messages:
-            self._note_highest(tx, highest)
-            self._insert(tx, rows)
-        for message in staged:
-            self._unstage(tx, message)
+        rows, register = _Rows(), Register(tx, self._sql, self._clock)
+        outcomes = self._take(tx, rows, register, messages)
+        self._store(tx, rows)
+        register.write()
         return outcomes
+
+    def accept_all(self, tx: Transaction, batches: Sequence[Batch]) -> list[BatchOutcome]:
+        """Store batches, in order."""
+        rows, register = _Rows(), Register(tx, self._sql, self._clock)
+        outcomes = [self._take_batch(tx, rows, register, batch) for batch in batches]
+        self._store(tx, rows)
+        register.write()
+        return outcomes
+
+    def note(self, tx: Transaction, message: NewMessage, key: int, destinations: Sequence[int]) -> None:
+        """Store a message that was never queued: with its recipients, whose destinations are given in their order, and
+        `accepted` events; with no content and no place in the queue."""
+        rows = _Rows()
+        rows.messages.append(_message_row(message, key))
+        rows.highest = max(message.id, *[recipient.id for recipient in message.recipients])
+        data = self._accepted_data(message)
+        at = message.created_at
+        for recipient, destination in zip(message.recipients, destinations, strict=True):
+            rows.recipients.append((message.id, recipient.id, recipient.address, destination, at))
+            rows.events.append((self._events.next(), message.id, recipient.id, _ACCEPTED, at, data))
+        self._store(tx, rows)
 
     def save_highest(self, tx: Transaction) -> None:
         """Write down the highest id exactly, at an orderly end."""
@@ -109,21 +133,31 @@ class Acceptance:
             self._id_limit = self._highest
             tx.cursor.execute(self._sql["instance_put"], ("id_limit", self._highest))
 
-    def _earlier(
-        self, tx: Transaction, message: NewMessage, group: dict[tuple[str, str], tuple[bytes, bytes]]
-    ) -> Accepted | Conflict | None:
-        """What became of the first message under this idempotency key, None where this is the first."""
-        key = message.idempotency
-        assert key is not None
-        name = (key.account, key.text)
-        first = group.get(name) or tx.one(self._sql["idempotency_find"], (*name, self._clock.now_ms() - IDEMPOTENCY_MS))
-        if first is None:
-            group[name] = (key.hash, message.uuid)
-            return None
-        return Accepted(first[1], replayed=True) if first[0] == key.hash else Conflict()
+    def _take_batch(self, tx: Transaction, rows: _Rows, register: Register, batch: Batch) -> BatchOutcome:
+        messages = batch.messages
+        if batch.request is not None:
+            earlier = register.request(batch.request, messages[0].uuid if messages else None)
+            if earlier is not None:
+                return earlier
+        return self._take(tx, rows, register, messages)
 
-    def _add(self, tx: Transaction, rows: _Rows, message: NewMessage) -> int:
-        """Note the rows of a message; returns the highest id in it."""
+    def _take(
+        self, tx: Transaction, rows: _Rows, register: Register, messages: Sequence[NewMessage]
+    ) -> list[Accepted | Conflict]:
+        """Note the rows of those messages that were not accepted before; what became of each."""
+        outcomes: list[Accepted | Conflict] = []
+        for message in messages:
+            key = message.idempotency
+            earlier = register.message(key, message.uuid) if key is not None else None
+            outcomes.append(earlier or Accepted(message.uuid))
+            if earlier is None:
+                self._add(tx, rows, message)
+                if message.piece_count > len(message.pieces):
+                    rows.staged.append(message)
+        return outcomes
+
+    def _add(self, tx: Transaction, rows: _Rows, message: NewMessage) -> None:
+        """Note the rows of a message."""
         id_ = message.id
         at = message.created_at
         key = self._names.key(tx, message.key)
@@ -131,23 +165,35 @@ class Acceptance:
         for index, content in message.pieces:
             _add_piece(rows, id_, index, content)
         rows.expiries.append((message.expires_at, id_))
-        data = self._encode(_AcceptedData(message.door, message.client)).decode()
-        highest = id_
+        data = self._accepted_data(message)
+        later = message.send_at > at
+        highest = max(rows.highest, id_)
         for recipient in message.recipients:
             destination = self._names.destination(tx, message.route, recipient.domain)
+            rows.events.append((self._events.next(), id_, recipient.id, _ACCEPTED, at, data))
+            highest = max(highest, recipient.id)
+            if later:
+                _schedule(rows, message, recipient, key, destination)
+                continue
             rows.recipients.append((id_, recipient.id, recipient.address, destination, at))
             rows.ready.append((destination, message.priority, key, recipient.id, id_))
-            rows.events.append((self._events.next(), id_, recipient.id, _ACCEPTED, at, data))
             if tx.due.get(destination) is None:  # not known yet, or emptied by a claim in this group
                 tx.due[destination] = self._names.due(tx, destination)
-            highest = max(highest, recipient.id)
+        if later:
+            tx.wait(message.send_at)
         if len(message.recipients) > 1:
             rows.pending.append((id_, len(message.recipients)))
-        if (idempotency := message.idempotency) is not None:
-            rows.idempotency.append(
-                (idempotency.account, idempotency.text, idempotency.hash, message.uuid, self._clock.now_ms())
-            )
-        return highest
+        rows.highest = highest
+
+    def _accepted_data(self, message: NewMessage) -> str:
+        return self._encode(_AcceptedData(message.door, message.client)).decode()
+
+    def _store(self, tx: Transaction, rows: _Rows) -> None:
+        if rows.messages:
+            self._note_highest(tx, rows.highest)
+            self._insert(tx, rows)
+        for message in rows.staged:
+            self._unstage(tx, message)
 
     def _insert(self, tx: Transaction, rows: _Rows) -> None:
         sql = self._sql
@@ -161,7 +207,8 @@ class Acceptance:
         for name, some in (
             ("piece_put", rows.pieces),
             ("pending_add", rows.pending),
-            ("idempotency_put", rows.idempotency),
+            ("recipient_schedule", rows.scheduled),
+            ("waiting_add", rows.waiting),
         ):
             if some:
                 many(sql[name], some)
@@ -180,6 +227,12 @@ class Acceptance:
         if highest > self._id_limit:
             self._id_limit = highest + ID_RESERVE
             tx.cursor.execute(self._sql["instance_raise"], ("id_limit", self._id_limit))
+
+
+def _schedule(rows: _Rows, message: NewMessage, recipient: NewRecipient, key: int, destination: int) -> None:
+    id_, at, send_at = message.id, message.created_at, message.send_at
+    rows.scheduled.append((id_, recipient.id, recipient.address, destination, at, send_at))
+    rows.waiting.append((send_at, recipient.id, destination, message.priority, key, id_, SCHEDULE))
 
 
 def _message_row(message: NewMessage, key: int) -> tuple[Any, ...]:

@@ -17,6 +17,8 @@ from gateway.store.queue import Due
 Row = tuple[Any, ...]
 Statements = Mapping[str, str]
 
+NEVER: Final = (1 << 63) - 1  # a time that does not come
+
 _NAME: Final = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 _MIGRATION: Final = re.compile(r"^(\d{4})_\w+\.sql$")
 
@@ -40,11 +42,19 @@ class Cursor(Protocol):
 class Transaction:
     """A transaction of the writer: its cursor, and what the queue learns from it once it is committed.
 
-    `due` says of destinations that they have claimable recipients now, or (None) that they have none left.
+    `due` says of destinations that they have claimable recipients now, or (None) that they have none left. `wake_at`
+    is the earliest time for which something was made to wait (0: what waits has changed and must be asked), or NEVER;
+    `surveyed` says that nothing else waits for an earlier time.
     """
 
     cursor: Cursor
     due: dict[int, Due | None] = field(default_factory=dict)
+    wake_at: int = NEVER
+    surveyed: bool = False
+
+    def wait(self, at: int) -> None:
+        """Something waits for that time."""
+        self.wake_at = min(self.wake_at, at)
 
     def one(self, sql: str, values: Sequence[Any] = ()) -> Row | None:
         """The first row of a statement that is run to its end."""

@@ -62,7 +62,8 @@ class Expiry:
         many = tx.cursor.executemany
         # It stands in one of the three, or in none; which one is not worth asking.
         many(self._sql["ready_remove"], [(row[1], priority, key, row[0]) for row in rows])
-        many(self._sql["waiting_delete"], [(row[3], row[0]) for row in rows]).fetchall()
+        if many(self._sql["waiting_delete"], [(row[3], row[0]) for row in rows]).fetchall():
+            tx.wait(0)
         many(self._sql["held_remove"], [(row[1], row[0]) for row in rows])
         many(self._sql["recipient_expire"], [(message, row[0], now) for row in rows])
         many(self._sql["event_add"], [self._event(message, row, now) for row in rows])

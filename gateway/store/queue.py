@@ -61,6 +61,18 @@ class NewMessage(msgspec.Struct, frozen=True, gc=False):
     pieces: tuple[tuple[int, bytes], ...]
     piece_count: int
     idempotency: IdempotencyKey | None = None
+    send_at: int = 0  # its recipients are `scheduled` until then; 0: at once
+
+
+@dataclass(frozen=True, slots=True)
+class RequestKey:
+    """A client's own name for a request that holds several messages. `answer`, never empty, is what the client is told
+    of it, kept for a replay. Names of messages and of requests share one space."""
+
+    account: str
+    text: str
+    hash: bytes
+    answer: str
 
 
 class Accepted(msgspec.Struct, frozen=True, gc=False):
@@ -73,6 +85,13 @@ class Accepted(msgspec.Struct, frozen=True, gc=False):
 @dataclass(frozen=True, slots=True)
 class Conflict:
     """The idempotency key was used for another content; nothing was stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """The request was accepted before under the same key, and answered so; nothing was stored."""
+
+    answer: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +171,9 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
     started_at: int
     ended_at: int
     results: tuple[Result, ...]
+    envelope_ms: int = 0  # from MAIL to the answer to DATA, or to the last answer that came
+    content_ms: int = 0  # from there to the answer to the final dot
+    wire_bytes: int = 0  # of the content as it was written, dot-stuffed, with the final dot
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,13 +269,30 @@ class Count:
 
 
 class Queue(Protocol):
-    """The verbs. `on_ready` of an engine's constructor is called in the loop when a commit made something claimable."""
+    """The verbs. `on_ready` of an engine's constructor is called in the loop when a commit made something claimable, or
+    made something wait for an earlier time than `promote` has told."""
 
     async def put_piece(self, message: int, index: int, data: bytes) -> None:
         """Store a piece of a message that is still being received; without an `enqueue` a sweep drops it."""
 
     async def enqueue(self, message: NewMessage) -> Accepted | Conflict:
         """Accept a message: content, recipients, `accepted` events and idempotency record, all or nothing."""
+
+    async def enqueue_all(
+        self, messages: Sequence[NewMessage], request: RequestKey | None
+    ) -> Sequence[Accepted | Conflict] | Replayed | Conflict:
+        """Accept several messages in one transaction: all or, where it fails, none.
+
+        Without `request` an outcome for each, in order (messages may have idempotency keys of their own). With it (and
+        then without any of their own) the record of the request is in the same transaction, even of one without
+        messages; a request known by its key gives Replayed, or Conflict where something else was asked for.
+        """
+
+    async def record(self, message: NewMessage, results: Sequence[Result], attempt: Attempt) -> None:
+        """Write down what was delivered without the queue (pass-through): the message with no content, its recipients
+        in the final states of `results` (one each, in place of those of `attempt`), and the events `accepted` and those
+        of `results`, in one transaction. What the message says of pieces, idempotency and `send_at` is not looked at.
+        """
 
     async def due(self) -> Sequence[Due]:
         """Destinations with claimable recipients."""
@@ -271,7 +310,8 @@ class Queue(Protocol):
         """A stored piece, its hash checked. StoreError where it is missing or altered."""
 
     async def promote(self, now: int) -> int | None:
-        """Make what is due claimable; returns when the next one will be, or None."""
+        """Make what is due claimable, what was scheduled as queued; returns when the next one will be, or None. Costs
+        nothing while nothing is due: it can be asked at every turn."""
 
     async def reclaim(self, now: int) -> int:
         """Give back what was leased to a dead owner or whose lease ran out, marked `possible_duplicate`."""
@@ -280,7 +320,8 @@ class Queue(Protocol):
         """Fail queued recipients past `expires_at`, whatever else is stuck; returns how many."""
 
     async def retry(self, which: Filter, now: int) -> int:
-        """Make waiting recipients claimable now (operator)."""
+        """Make waiting recipients claimable now (operator); scheduled ones only where `which` names their message or
+        that state."""
 
     async def sweep(self, now: int) -> None:
         """Drop orphaned pieces, content past retention, old messages, events and idempotency records."""

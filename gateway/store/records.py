@@ -1,4 +1,4 @@
-"""Keys, domains, their DKIM keys and the instance's secrets: what the CLI and the API make at run time.
+"""Keys, domains, their DKIM keys, templates and the instance's secrets: what the CLI and the API make at run time.
 
 Guarantees: a change returns after commit and fsync; names are unique. Secrets and private keys come and go
 wrapped: this module never sees a plain one. It is not on the path of a message: policy keeps what it needs in
@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from gateway.config import Limit
 from gateway.errors import GatewayError
 from gateway.store.db import Cursor, Row, Statements, Transaction
 from gateway.store.readers import Readers
@@ -39,6 +40,7 @@ class KeyRecord:
     created_at: int
     expires_at: int | None = None
     revoked_at: int | None = None
+    limits: tuple[Limit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,20 @@ class DomainRecord:
     require_dkim: bool
     created_at: int
     keys: tuple[DkimKeyRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateRecord:
+    """A stored template of an account. `alias` "" where it has none; html or text may be absent, not both."""
+
+    uuid: bytes
+    account: str
+    alias: str
+    subject: str
+    html: str | None
+    text: str | None
+    created_at: int
+    updated_at: int
 
 
 class Records(Protocol):
@@ -86,6 +102,21 @@ class Records(Protocol):
 
     async def remove_domain(self, name: str) -> bool:
         """A domain with its keys. False where there is none."""
+
+    async def templates(self, account: str) -> Sequence[TemplateRecord]:
+        """The templates of an account without their bodies, by alias, then by creation."""
+
+    async def template(self, account: str, uuid: bytes | None, alias: str) -> TemplateRecord | None:
+        """The one with this id or, where `uuid` is None, this alias."""
+
+    async def add_template(self, record: TemplateRecord, *, most: int) -> bool:
+        """False where the account has `most` already. Raises Duplicate where the alias is in use."""
+
+    async def replace_template(self, record: TemplateRecord) -> bool:
+        """All but id, account and creation. False where there is none; raises Duplicate."""
+
+    async def remove_template(self, account: str, uuid: bytes) -> bool:
+        """False where there is none."""
 
     async def secret(self, name: str) -> bytes | None:
         """A wrapped secret."""
@@ -119,6 +150,7 @@ class StoredRecords:
             record.created_at,
             record.expires_at,
             record.revoked_at,
+            msgspec.json.encode(record.limits).decode(),
         )
 
         def add(tx: Transaction) -> None:
@@ -167,6 +199,42 @@ class StoredRecords:
 
         return await self._change(remove)
 
+    async def templates(self, account: str) -> Sequence[TemplateRecord]:
+        return [TemplateRecord(*row) for row in await self._rows("templates_of", (account,))]
+
+    async def template(self, account: str, uuid: bytes | None, alias: str) -> TemplateRecord | None:
+        if uuid is None:
+            rows = await self._rows("template_by_alias", (account, alias))
+        else:
+            rows = await self._rows("template_by_uuid", (account, uuid))
+        return TemplateRecord(*rows[0]) if rows else None
+
+    async def add_template(self, record: TemplateRecord, *, most: int) -> bool:
+        values = (*_template_values(record), record.created_at)
+
+        def add(tx: Transaction) -> bool:
+            counted = tx.one(self._sql["template_count"], (record.account,))
+            if counted is None or counted[0] >= most:
+                return False
+            if tx.one(self._sql["template_add"], values) is None:
+                raise _alias_in_use(record)
+            return True
+
+        return await self._change(add)
+
+    async def replace_template(self, record: TemplateRecord) -> bool:
+        def change(tx: Transaction) -> bool:
+            owner = tx.one(self._sql["template_owner"], (record.account, record.alias))
+            taken = owner is not None and owner[0] != record.uuid
+            if taken and tx.one(self._sql["template_known"], (record.account, record.uuid)) is not None:
+                raise _alias_in_use(record)
+            return not taken and tx.one(self._sql["template_replace"], _template_values(record)) is not None
+
+        return await self._change(change)
+
+    async def remove_template(self, account: str, uuid: bytes) -> bool:
+        return await self._change(lambda tx: tx.one(self._sql["template_remove"], (account, uuid)) is not None)
+
     async def secret(self, name: str) -> bytes | None:
         rows = await self._rows("secret_get", (name,))
         return rows[0][0] if rows else None
@@ -208,7 +276,24 @@ def _key(row: Row) -> KeyRecord:
         created_at=row[8],
         expires_at=row[9],
         revoked_at=row[10],
+        limits=msgspec.json.decode(row[11], type=tuple[Limit, ...]),
     )
+
+
+def _template_values(record: TemplateRecord) -> tuple[Any, ...]:
+    return (
+        record.account,
+        record.uuid,
+        record.alias,
+        record.subject,
+        record.html,
+        record.text,
+        record.updated_at,
+    )
+
+
+def _alias_in_use(record: TemplateRecord) -> Duplicate:
+    return Duplicate(f"There is a template with the alias {record.alias} already.")
 
 
 def _text(values: tuple[str, ...]) -> str:

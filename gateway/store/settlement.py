@@ -16,6 +16,7 @@ from gateway.store.db import Row, Statements, Transaction
 from gateway.store.ending import Ended, Endings
 from gateway.store.names import Counter, Names
 from gateway.store.queue import Attempt, Result
+from gateway.store.waiting import BACKOFF
 
 REPLY_CHARACTERS: Final = 4000  # of a remote reply that are kept
 
@@ -84,6 +85,13 @@ class Settlement:
             self._write(tx, rows)
         return counts
 
+    def note(self, tx: Transaction, attempt: Attempt, leases: Sequence[Row]) -> None:
+        """Write an attempt that was made without a claim; `leases` are rows as `leased_find` would give them."""
+        rows = _Rows()
+        self._attempt(tx, rows, {(row[0], row[1]): row for row in leases}, attempt)
+        rows.ended.clear()  # nothing of it was open, and there is no content to erase
+        self._write(tx, rows)
+
     def _attempt(self, tx: Transaction, rows: _Rows, leases: dict[tuple[int, int], Row], attempt: Attempt) -> int:
         """Note the rows of one attempt; returns how many of its results are not stale."""
         number = self._tickets.next()
@@ -132,7 +140,8 @@ class Settlement:
                 rows.uncertain.append((message, recipient))
         else:
             if state is State.DEFERRED:
-                rows.waiting.append((result.next_at, recipient, destination, priority, key, message))
+                rows.waiting.append((result.next_at, recipient, destination, priority, key, message, BACKOFF))
+                tx.wait(result.next_at)
             elif state.final:
                 delivered = state is State.DELIVERED
                 rows.ended.append(Ended(message, recipients, pieces, expires_at, delivered))

@@ -15,12 +15,13 @@ from typing import Final
 
 from gateway.config import Retention
 from gateway.errors import StoreError
+from gateway.events import State
 from gateway.runtime import Clock
 from gateway.store import connection, db, views
-from gateway.store.acceptance import Acceptance, Piece
+from gateway.store.acceptance import Acceptance, Batch, Piece
 from gateway.store.claims import RECLAIM_ROWS, Claims, Renewal, Wish
 from gateway.store.connection import Database
-from gateway.store.db import Statements, Transaction
+from gateway.store.db import NEVER, Statements, Transaction
 from gateway.store.ending import Endings
 from gateway.store.expiry import START, Expiry
 from gateway.store.names import Counter, Names
@@ -37,13 +38,17 @@ from gateway.store.queue import (
     NewMessage,
     QueueRow,
     Ready,
+    Replayed,
+    RequestKey,
+    Result,
 )
 from gateway.store.readers import Readers
+from gateway.store.recording import Passage, Recording
 from gateway.store.records import StoredRecords
 from gateway.store.settlement import Settlement
 from gateway.store.sweep import Sweep
 from gateway.store.views import Views
-from gateway.store.waiting import Waiting
+from gateway.store.waiting import BACKOFF, SCHEDULE, Release, Waiting
 from gateway.store.writer import Writer
 
 PROMOTE_STEPS: Final = 20  # of 500 rows a call: a storm of retries does not keep new mail waiting
@@ -73,12 +78,14 @@ class SqliteStore:
         self._acceptance = Acceptance(sql, names, events, clock)
         self._claims = Claims(sql, names, tickets, owner=files.epoch)
         self._settlement = Settlement(sql, names, events=events, tickets=tickets, endings=endings, clock=clock)
+        self._recording = Recording(sql, names, self._acceptance, self._settlement)
         self._waiting = Waiting(sql, names)
         self._expiry = Expiry(sql, events=events, endings=endings)
         self._sweep = Sweep(sql, events=events, retention=retention)
         self._views = Views(sql)
         self._names = names
         self._due: dict[int, Due] = {}
+        self._wake_at = 0  # nothing waits for an earlier time; 0: not known
         self._readers = files.readers
         self.last_id = files.last_id  # no id up to it may be used again
         self.on_ready = on_ready
@@ -103,8 +110,9 @@ class SqliteStore:
     ) -> "SqliteStore":
         """Open the database, making or migrating it. Raises StoreError.
 
-        `on_ready` is called in the loop after a commit that made something claimable; `on_failed(reason)` in
-        the loop, once, when the disk can no longer be trusted: every later call raises StoreError.
+        `on_ready` is called in the loop after a commit that made something claimable, or made something wait for an
+        earlier time than `promote` has told; `on_failed(reason)` in the loop, once, when the disk can no longer be
+        trusted: every later call raises StoreError.
         """
         sql = db.load("common", "sqlite")
         files = await asyncio.to_thread(_open_files, path, sql)
@@ -128,8 +136,19 @@ class SqliteStore:
         await self._writer.submit(self._acceptance.put_pieces, Piece(message, index, data), len(data))
 
     async def enqueue(self, message: NewMessage) -> Accepted | Conflict:
-        size = _MESSAGE_BYTES + sum(len(data) for _, data in message.pieces)
-        return await self._writer.submit(self._acceptance.accept, message, size)
+        return await self._writer.submit(self._acceptance.accept, message, _size(message))
+
+    async def enqueue_all(
+        self, messages: Sequence[NewMessage], request: RequestKey | None
+    ) -> Sequence[Accepted | Conflict] | Replayed | Conflict:
+        size = sum(_size(message) for message in messages)
+        if request is not None:
+            _check_request(messages, request)
+            size += len(request.answer)
+        return await self._writer.submit(self._acceptance.accept_all, Batch(messages, request), size)
+
+    async def record(self, message: NewMessage, results: Sequence[Result], attempt: Attempt) -> None:
+        await self._writer.submit(self._recording.record, Passage(message, results, attempt), _MESSAGE_BYTES)
 
     async def due(self) -> Sequence[Due]:
         return tuple(self._due.values())
@@ -149,12 +168,12 @@ class SqliteStore:
         return await self._readers.read(partial(self._views.piece, message=message, index=index))
 
     async def promote(self, now: int) -> int | None:
-        first = None
+        # Whatever waits is noted at its commit: while nothing is due, the answer costs no statement.
         for _ in range(PROMOTE_STEPS):
-            first = await self._writer.submit(self._waiting.promote, now)
-            if first is None or first > now:
+            if self._wake_at > now:
                 break
-        return first
+            await self._writer.submit(self._waiting.promote, now)
+        return self._wake_at if self._wake_at < NEVER else None
 
     async def reclaim(self, now: int) -> int:
         total = 0
@@ -175,11 +194,11 @@ class SqliteStore:
             position = step.position
 
     async def retry(self, which: Filter, now: int) -> int:
-        # `now` is of no use here: a row becomes claimable by its place, not by its time.
-        del now
-        found = await self._search(which, waiting=True)
+        # What a client asked to be sent later is not late: it goes only where it is meant.
+        named = which.uuid is not None or which.state is State.SCHEDULED
+        found = await self._search(which, waiting=SCHEDULE if named else BACKOFF)
         rows = [(row.recipient.next_at, row.recipient.id) for row in found if row.recipient.next_at is not None]
-        return await self._writer.submit(self._waiting.release, rows) if rows else 0
+        return await self._writer.submit(self._waiting.release, Release(rows, now)) if rows else 0
 
     async def sweep(self, now: int) -> None:
         for step in self._sweep.steps:
@@ -190,7 +209,7 @@ class SqliteStore:
         return await self._readers.read(self._views.counts)
 
     async def find(self, which: Filter) -> Sequence[QueueRow]:
-        return await self._search(which, waiting=False)
+        return await self._search(which, waiting=None)
 
     async def message(self, uuid: bytes, account: str | None) -> MessageView | None:
         return await self._readers.read(partial(self._views.message, uuid=uuid, account=account))
@@ -208,7 +227,7 @@ class SqliteStore:
         await self._readers.close()  # first: an open reader would keep the log from being emptied
         await self._writer.close()
 
-    async def _search(self, which: Filter, *, waiting: bool) -> list[QueueRow]:
+    async def _search(self, which: Filter, *, waiting: str | None) -> list[QueueRow]:
         """Look for recipients in slices, each a short read of its own."""
         position: views.Position | None = views.START
         last = None
@@ -225,9 +244,11 @@ class SqliteStore:
             position = part.position
         return found[: which.limit]
 
-    def _committed(self, due: dict[int, Due | None]) -> None:
-        ready = False
-        for destination, value in due.items():
+    def _committed(self, tx: Transaction) -> None:
+        ready = tx.wake_at < self._wake_at
+        if ready or tx.surveyed:
+            self._wake_at = tx.wake_at
+        for destination, value in tx.due.items():
             if value is None:
                 self._due.pop(destination, None)
             else:
@@ -254,6 +275,17 @@ class _Files:
     epoch: int
     last_id: int
     last_event: int
+
+
+def _size(message: NewMessage) -> int:
+    return _MESSAGE_BYTES + sum(len(data) for _, data in message.pieces)
+
+
+def _check_request(messages: Sequence[NewMessage], request: RequestKey) -> None:
+    if not request.answer:
+        raise ValueError("a request is stored with the answer to it")
+    if any(message.idempotency is not None for message in messages):
+        raise ValueError("a message of a request with a key has none of its own")
 
 
 def _open_files(path: Path, sql: Statements) -> _Files:

@@ -10,8 +10,8 @@ from typing import Final
 
 from gateway.config import Retention
 from gateway.runtime import id_at
-from gateway.store.acceptance import IDEMPOTENCY_MS
 from gateway.store.db import Statements, Transaction
+from gateway.store.idempotency import IDEMPOTENCY_MS
 from gateway.store.names import Counter
 
 ORPHAN_MS: Final = 3600 * 1000  # a piece without its message, since the last one came

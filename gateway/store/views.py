@@ -112,9 +112,10 @@ class Views:
         return (row[0], row[1]) if row is not None else None
 
     def find_slice(
-        self, cursor: Cursor, which: Filter, after: Position, last: Position | None, *, waiting: bool
+        self, cursor: Cursor, which: Filter, after: Position, last: Position | None, *, waiting: str | None
     ) -> Slice:
-        """Queued recipients that match, after a position and up to `last` (None: some further)."""
+        """Queued recipients that match, after a position and up to `last` (None: some further). `waiting`: only those
+        that wait, "backoff" or "schedule" (then both)."""
         position = None
         if last is None:
             row = _one(cursor, self._sql["find_boundary"], (*after, SLICE_MESSAGES - 1))

@@ -18,7 +18,6 @@ from gateway.errors import StoreError
 from gateway.store import connection
 from gateway.store.connection import Database, Trouble
 from gateway.store.db import Transaction
-from gateway.store.queue import Due
 
 GROUP_JOBS: Final = 256
 GROUP_BYTES: Final = 4 * 1024 * 1024  # 1 MB of content is about 2 ms of a commit
@@ -31,7 +30,7 @@ TRUNCATE_PAGES: Final = 4 * CHECKPOINT_PAGES
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 Verb = Callable[[Transaction, Sequence[Argument]], Sequence[Result]]
-Committed = Callable[[dict[int, Due | None]], None]
+Committed = Callable[[Transaction], None]
 
 
 @dataclass(slots=True, eq=False)
@@ -45,14 +44,15 @@ class _Job:
 
 
 _Outcome = tuple["asyncio.Future[Any]", Any, BaseException | None]
-_Written = tuple[list[_Outcome], dict[int, Due | None]]
+_Written = tuple[list[_Outcome], list[Transaction]]
 
 
 class Writer:
     """Owns the writing connection and its thread.
 
-    `on_commit` is called in the loop, before the futures are resolved, with what became due; `on_rollback` in
-    the thread, to forget what a transaction that failed had put into caches; `on_failed` in the loop, once.
+    `on_commit` is called in the loop, before the futures are resolved, with each transaction that was committed;
+    `on_rollback` in the thread, to forget what a transaction that failed had put into caches; `on_failed` in the loop,
+    once.
     """
 
     def __init__(
@@ -103,9 +103,9 @@ class Writer:
             self._queue.put(None)
         await asyncio.shield(self._stopped)
 
-    def _resolve(self, outcomes: list[_Outcome], due: dict[int, Due | None]) -> None:
-        if due:
-            self._on_commit(due)
+    def _resolve(self, outcomes: list[_Outcome], committed: list[Transaction]) -> None:
+        for transaction in committed:
+            self._on_commit(transaction)
         for future, result, error in outcomes:
             if future.done():  # its caller was cancelled; the write stands
                 continue
@@ -178,12 +178,12 @@ class Writer:
             if len(group) == 1 or self._failure is not None:
                 return _failed(group, error)
         outcomes: list[_Outcome] = []
-        due: dict[int, Due | None] = {}
+        committed: list[Transaction] = []
         for job in group:
-            written, changed = self._write([job])
-            outcomes += written
-            due |= changed
-        return outcomes, due
+            resolved, written = self._write([job])
+            outcomes += resolved
+            committed += written
+        return outcomes, committed
 
     def _transact(self, group: list[_Job]) -> _Written:
         by_verb: dict[Verb[Any, Any], list[_Job]] = {}
@@ -195,7 +195,7 @@ class Writer:
             results = verb(transaction, [job.argument for job in jobs])
             outcomes += [(job.future, result, None) for job, result in zip(jobs, results, strict=True)]
         self._database.commit()
-        return outcomes, transaction.due
+        return outcomes, [transaction]
 
     def _undo(self, error: Exception) -> None:
         self._on_rollback()
@@ -251,4 +251,4 @@ class Writer:
 
 
 def _failed(group: Sequence[_Job], error: Exception) -> _Written:
-    return [(job.future, None, connection.translate(error)) for job in group], {}
+    return [(job.future, None, connection.translate(error)) for job in group], []

@@ -2,18 +2,21 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import pytest
 
 from gateway.api.server import HttpServer
-from gateway.config import MB, Config, Http, HttpListener, Limits, Listen
+from gateway.config import MB, Config, Http, HttpListener, Limit, Limits, Listen
+from gateway.delivery.passthrough import NamedRelay, Passed
+from gateway.delivery.waits import Outcome
 from gateway.errors import Reason, Refused
-from gateway.intake import Receipt
+from gateway.intake import BatchReceipt, Item, Receipt
 from gateway.message.model import Submission
 from gateway.policy.auth import Principal
+from gateway.policy.limits import Allowance
 from gateway.store.queue import MessageView
 
 UUID = bytes.fromhex("0192f0c1a2b37def8123456789abcdef")
@@ -29,7 +32,15 @@ class Asked:
     peer: str
 
 
-def principal(name: str, *scopes: str, default_from: str | None = None) -> Principal:
+@dataclass(frozen=True, slots=True)
+class AskedForAll:
+    principal: Principal
+    items: Sequence[tuple[Submission, tuple[str, bytes] | None] | Refused]
+    request: tuple[str, bytes] | None
+    peer: str
+
+
+def principal(name: str, *scopes: str, default_from: str | None = None, limits: tuple[Limit, ...] = ()) -> Principal:
     return Principal(
         name=name,
         account=f"{name}-account",
@@ -38,15 +49,28 @@ def principal(name: str, *scopes: str, default_from: str | None = None) -> Princ
         scopes=frozenset(scopes),
         default_from=default_from,
         expires_at=None,
+        limits=limits,
     )
 
 
 @dataclass(slots=True)
 class RecordingDoor:
-    """Keeps submissions; what it answers or raises is set by a test."""
+    """Keeps submissions; what it answers or raises is set by a test.
+
+    A login that is the name of a key must be that key's own; `relays` are those that a request may name itself, and
+    `passed` is what comes of it; `waited` is what an `outcome` gives.
+    """
 
     keys: dict[str, Principal]
     asked: list[Asked] = field(default_factory=list)
+    asked_for_all: list[AskedForAll] = field(default_factory=list)
+    left: tuple[Allowance, ...] = ()
+    templates: Any = None
+    waits: list[float] = field(default_factory=list)
+    waited: Outcome | None = None
+    relays: frozenset[tuple[str, int | None]] = frozenset()
+    named: list[tuple[NamedRelay, Submission, str]] = field(default_factory=list)
+    passed: Passed | None = None
     messages: dict[tuple[str, bytes], MessageView] = field(default_factory=dict)
     status_word: str = "queued"
     replayed: bool = False
@@ -55,8 +79,8 @@ class RecordingDoor:
     entered: asyncio.Event = field(default_factory=asyncio.Event)
     gate: asyncio.Event | None = None
 
-    def authenticate(self, secret: str, peer: str) -> Principal:
-        if secret not in self.keys:
+    def authenticate(self, secret: str, peer: str, *, login: str | None = None) -> Principal:
+        if secret not in self.keys or (login != secret and login in self.keys):
             raise Refused(Reason.AUTHENTICATION_REQUIRED, f"no {len(secret)} characters known from {peer}")
         return self.keys[secret]
 
@@ -75,6 +99,43 @@ class RecordingDoor:
             raise self.error
         self.asked.append(Asked(principal, submission, idempotency, peer))
         return Receipt(UUID, self.status_word, self.replayed)
+
+    async def submit_all(
+        self,
+        principal: Principal,
+        items: Sequence[tuple[Submission, tuple[str, bytes] | None] | Refused],
+        *,
+        request: tuple[str, bytes] | None,
+        peer: str,
+    ) -> BatchReceipt:
+        if self.error is not None:
+            raise self.error
+        self.asked_for_all.append(AskedForAll(principal, items, request, peer))
+        results = [
+            Item(None, item) if isinstance(item, Refused) else Item(self._receipt_of(index), None)
+            for index, item in enumerate(items)
+        ]
+        return BatchReceipt(tuple(results), replayed=self.replayed)
+
+    def _receipt_of(self, index: int) -> Receipt:
+        return Receipt(UUID[:-2] + index.to_bytes(2, "big"), self.status_word, self.replayed)
+
+    async def outcome(self, principal: Principal, uuid: bytes, wait_s: float) -> Outcome | None:
+        self.waits.append(wait_s)
+        return self.waited
+
+    def allowances(self, principal: Principal) -> tuple[Allowance, ...]:
+        return self.left
+
+    def passes_through(self, host: str, port: int | None, peer: str) -> bool:
+        return (host, port) in self.relays
+
+    async def pass_through(self, relay: NamedRelay, submission: Submission, *, peer: str) -> Passed:
+        if self.error is not None:
+            raise self.error
+        self.named.append((relay, submission, peer))
+        assert self.passed is not None
+        return self.passed
 
     async def status(self, principal: Principal, uuid: bytes) -> MessageView | None:
         if self.error is not None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.api import document, fields, message
+from gateway.api import document, fields, message, variables
 from gateway.config import Limits
 from gateway.errors import Problem, Reason, Refused
 from gateway.message.model import Attachment, Mailbox
@@ -52,6 +52,10 @@ def test_every_field() -> None:
             "tags": ["a", "b", "a"],
             "metadata": {"order": 7, "b": True, "a": None, "price": 1.5, "s": "two\nlines"},
             "return_path": "bounce@example.com",
+            "template": "welcome",
+            "variables": {"name": "Ann", "items": [{"price": 1.5}]},
+            "send_at": "in 10m",
+            "ttl": "4h",
         },
         LIMITS,
     )
@@ -75,6 +79,9 @@ def test_every_field() -> None:
     assert submission.tags == ("a", "b")
     assert submission.metadata == '{"a":null,"b":true,"order":7,"price":1.5,"s":"two\\nlines"}'
     assert submission.return_path == "bounce@example.com"
+    assert submission.template == "welcome"
+    assert submission.variables == {"items": [{"price": 1.5}], "name": "Ann"}
+    assert (submission.send_at, submission.delay_s, submission.ttl_s) == (None, 600, 14_400)
 
 
 @pytest.mark.parametrize(
@@ -99,8 +106,8 @@ def test_an_alias_means_the_same_and_both_are_an_error(alias: str, name: str, va
 def test_null_and_empty_are_absent() -> None:
     empty: list[Any] = [None, "", []]
     for value in empty:
-        given = {name: value for name in message.FIELDS if name not in {"to", "text"}}
-        given |= dict.fromkeys(message.LATER_FIELDS, value)
+        given = {name: value for name in message.TABLE.names if name not in {"to", "text"}}
+        given |= dict.fromkeys(message.TABLE.refused, value)
         assert message.parse({**given, "to": MAIL["to"], "text": "x"}, LIMITS) == message.parse(
             {"to": MAIL["to"], "text": "x"}, LIMITS
         )
@@ -111,11 +118,12 @@ def test_what_is_required_is_named_all_at_once() -> None:
         message.parse({}, LIMITS, from_required=True)
     assert caught.value.reason is Reason.MISSING_PARAMETER
     assert [(p.path, p.code) for p in caught.value.problems] == [
-        ("from", "missing_parameter"),
         ("to", "missing_parameter"),
+        ("from", "missing_parameter"),
         ("text_body", "missing_parameter"),
     ]
     assert message.parse({"to": "b@example.com", "html": "x"}, LIMITS).sender is None
+    assert message.parse({"to": "b@example.com", "template": "welcome"}, LIMITS).template == "welcome"
 
 
 WRONG: list[tuple[str, Any, str]] = [
@@ -175,6 +183,17 @@ WRONG: list[tuple[str, Any, str]] = [
     ("metadata", {"a": {}}, "metadata.a: must be a string, a number, a boolean or null, got an object"),
     ("return_path", 1, "return_path: must be a string, got a number"),
     ("return_path", {"email": "a@example.com"}, "return_path: must be a string, got an object"),
+    ("template", 1, "template: must be a string, got a number"),
+    ("template", {"id": "tpl_1"}, "template: must be a string, got an object"),
+    ("variables", "x", "variables: must be an object, got a string"),
+    ("variables", [{"a": 1}], "variables: must be an object, got a list"),
+    ("send_at", 1_800_000_000, "send_at: must be a string, got a number"),
+    ("ttl", True, "ttl: must be a duration such as 4h, or a whole number of seconds, got a boolean"),
+    ("ttl", 1.5, "ttl: must be a duration such as 4h, or a whole number of seconds, got a number"),
+    ("ttl", ["4h"], "ttl: must be a duration such as 4h, or a whole number of seconds, got a list"),
+    ("wait", True, "wait: must be a duration such as 10s, or a number of seconds, got a boolean"),
+    ("wait", {}, "wait: must be a duration such as 10s, or a number of seconds, got an object"),
+    ("idempotency_key", 1, "idempotency_key: must be a string, got a number"),
 ]
 
 
@@ -189,16 +208,16 @@ def test_wrong_types(name: str, value: Any, text: str) -> None:
 
 
 def test_every_field_has_a_wrong_type_in_the_table() -> None:
-    tested = {message.FIELDS[name] for name, _, _ in WRONG}
-    assert tested == set(message.FIELDS.values())
+    tested = {message.TABLE.names[name].name for name, _, _ in WRONG}
+    assert tested == {field.name for field in message.TABLE.fields}
 
 
 def test_all_problems_at_once_those_of_form_first() -> None:
     error = refused(
-        {"from": "nobody", "to": ["a@example.com", 3], "subject": 9, "ttl": "5m", "colour": "red", "cc": "x@"}
+        {"from": "nobody", "to": ["a@example.com", 3], "subject": 9, "track": {}, "colour": "red", "cc": "x@"}
     )
     assert error.reason is Reason.INVALID_PARAMETER
-    assert [p.path for p in error.problems] == ["colour", "to[1]", "subject", "ttl", "from", "cc"]
+    assert [p.path for p in error.problems] == ["colour", "to[1]", "subject", "track", "from", "cc"]
     assert error.text == "colour: is not a known field (5 more in errors)"
 
 
@@ -216,11 +235,16 @@ def test_a_flood_of_unknown_fields_is_bounded() -> None:
     assert len(error.problems) == fields.MAX_PROBLEMS
 
 
-@pytest.mark.parametrize("name", sorted(message.LATER_FIELDS))
-def test_fields_of_later_versions(name: str) -> None:
+@pytest.mark.parametrize("name", sorted(message.TABLE.refused))
+def test_known_fields_that_are_not_served(name: str) -> None:
     error = refused({name: {}})
     assert error.reason is Reason.NOT_SUPPORTED
     assert error.param == name
+
+
+def test_nobody_chooses_the_route_in_a_request() -> None:
+    text = "delivery_group: cannot be chosen in a request: the key decides the route"
+    assert refused({"delivery_group": "grp_1"}).text == text
 
 
 CONTROLS = ["\r", "\n", "\r\nBcc: x@example.com", "\0", "\x1b", "\x7f", "\x85", "\u2028", "\u2029"]
@@ -241,6 +265,11 @@ LINES: dict[str, Any] = {
     "header value": lambda s: {"headers": {"X-A": f"b{s}c"}},
     "tag": lambda s: {"tags": [f"a{s}b"]},
     "return_path": lambda s: {"return_path": f"a@example.com{s}"},
+    "template": lambda s: {"template": f"wel{s}come"},
+    "send_at": lambda s: {"send_at": f"in{s} 10m"},
+    "ttl": lambda s: {"ttl": f"10m{s}"},
+    "wait": lambda s: {"wait": f"10{s}s"},
+    "idempotency_key": lambda s: {"idempotency_key": f"order{s}1"},
 }
 
 
@@ -320,6 +349,163 @@ def test_bad_content(changes: dict[str, Any], param: str, status: int) -> None:
     assert (error.param, error.reason.answer.http) == (param, status)
 
 
+TIMES: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"send_at": "2026-11-21T08:30:00Z"}, {"send_at": 1_795_249_800_000}),
+    ({"send_at": "2026-11-21T08:30:00.5+01:00"}, {"send_at": 1_795_246_200_500}),
+    ({"send_at": "in 90s"}, {"delay_s": 90}),
+    ({"send_at": "in 365d"}, {"delay_s": 365 * 86_400}),
+    ({"ttl": "30m"}, {"ttl_s": 1800}),
+    ({"ttl": "1s"}, {"ttl_s": 1}),
+    ({"ttl": 60}, {"ttl_s": 60}),
+    ({"ttl": 60.0}, {"ttl_s": 60}),
+    ({"ttl": 30 * 86_400}, {"ttl_s": 2_592_000}),
+]
+
+
+@pytest.mark.parametrize(("changes", "expected"), TIMES)
+def test_times(changes: dict[str, Any], expected: dict[str, Any]) -> None:
+    submission = message.parse({**MAIL, **changes}, LIMITS)
+    assert {name: getattr(submission, name) for name in ("send_at", "delay_s", "ttl_s")} == {
+        "send_at": None,
+        "delay_s": None,
+        "ttl_s": None,
+        **expected,
+    }
+
+
+BAD_TIMES: list[tuple[str, Any]] = [
+    ("send_at", "tomorrow"),
+    ("send_at", "2026-11-21T08:30:00"),  # no offset: nobody knows when
+    ("send_at", "2026-02-30T08:30:00Z"),
+    ("send_at", "in 366d"),
+    ("send_at", "in -5m"),
+    ("send_at", "x" * 100),
+    ("ttl", "soon"),
+    ("ttl", "0s"),
+    ("ttl", "31d"),
+    ("ttl", 0),
+    ("ttl", -1),
+    ("ttl", 30 * 86_400 + 1),
+    ("ttl", 10**30),
+    ("wait", "0s"),
+    ("wait", "61s"),
+    ("wait", 0),
+    ("wait", -1),
+    ("wait", 60.1),
+    ("wait", float("inf")),
+    ("wait", "x"),
+    ("idempotency_key", "a b"),
+    ("idempotency_key", "x" * 256),
+    ("template", "x" * 65),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), BAD_TIMES)
+def test_what_is_no_time_key_or_reference(name: str, value: Any) -> None:
+    error = refused({name: value})
+    assert (error.param, error.reason.answer.http) == (name, 422)
+
+
+def test_what_is_asked_of_the_request_itself() -> None:
+    def request(changes: dict[str, Any]) -> message.Request:
+        return message.parse_request({**MAIL, **changes}, LIMITS, from_required=True)
+
+    assert (request({}).wait_s, request({}).idempotency_key) == (None, None)
+    assert request({"wait": "500ms"}).wait_s == 0.5
+    assert request({"wait": 60}).wait_s == 60
+    assert request({"idempotency_key": "order-1_B"}).idempotency_key == "order-1_B"
+    assert request({"wait": "10s", "idempotency_key": "a"}).submission == request({}).submission
+
+
+def nested(levels: int) -> Any:
+    value: Any = "x"
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def test_variables() -> None:
+    values = {"b": None, "a": {"d": True, "c": [1, -2.5, 2**63 - 1, "é"]}, "deep": nested(variables.MAX_DEPTH - 1)}
+    read = message.parse({**MAIL, "variables": values}, LIMITS).variables
+    assert read == values
+    assert list(read) == ["a", "b", "deep"]  # in one order: equal requests are told by their fingerprint
+    assert list(read["a"]) == ["c", "d"]
+    assert message.parse({**MAIL, "variables": {}}, LIMITS).variables == {}
+    assert message.parse({**MAIL, "text": "{{name}}"}, LIMITS).variables is None
+
+
+@pytest.mark.parametrize(
+    ("values", "path"),
+    [
+        ({"a": nested(variables.MAX_DEPTH)}, "variables.a"),
+        ({"a": {"b": nested(variables.MAX_DEPTH - 1)}}, "variables.a"),
+        ({"a": nested(900)}, "variables.a"),
+        ({"a": 2**63}, "variables.a"),
+        ({"a": [-(2**63) - 1]}, "variables.a"),
+        ({"a": [{"b": float("inf")}]}, "variables.a"),
+        ({"a": "x\0"}, "variables.a"),
+        ({"a": [{"b\0": 1}]}, "variables.a"),
+        ({"a\0": 1}, "variables.a\\x00"),
+        ({"a": "x" * variables.MAX_BYTES}, "variables"),
+        ({"a": "é" * (variables.MAX_BYTES // 2)}, "variables"),
+        ({"a": ["x" * 1000] * 66}, "variables"),
+        ({f"{n:05}": "" for n in range(9000)}, "variables"),
+        ({"a": [[[]] * 20_000] * 20_000}, "variables"),
+    ],
+)
+def test_bad_variables(values: dict[str, Any], path: str) -> None:
+    error = refused({"variables": values})
+    assert (error.param, error.reason) == (path, Reason.VALIDATION_ERROR)
+
+
+def test_variables_just_small_enough() -> None:
+    room = variables.MAX_BYTES - len('{"a":""}')
+    assert message.parse({**MAIL, "variables": {"a": "x" * room}}, LIMITS).variables == {"a": "x" * room}
+    assert refused({"variables": {"a": "x" * (room + 1)}}).param == "variables"
+
+
+SENDMUX = message.Bounds(
+    required=("subject", "html_body"),
+    entries=(("to", 1), ("cc", 2), ("attachments", 1)),
+    name_characters=5,
+    subject_characters=10,
+    header_prefix="x-",
+    header_characters=8,
+    extensions=frozenset({"pdf", "txt"}),
+)
+BOUNDED: list[tuple[dict[str, Any], str | None, str]] = [
+    ({}, None, ""),
+    ({"to": "Ann <a@example.com>", "from": "Shop <a@example.com>"}, None, ""),
+    ({"cc": ["a@example.com", "b@example.com"], "headers": {"X-A": "12345678"}}, None, ""),
+    ({"attachments": [{**PDF, "filename": "A.PDF"}]}, None, ""),
+    ({"subject": ""}, "subject", "missing_parameter"),
+    ({"html": None}, "html_body", "missing_parameter"),
+    ({"subject": "x" * 11}, "subject", "validation_error"),
+    ({"to": ["a@example.com", "b@example.com"]}, "to", "validation_error"),
+    ({"cc": ["a@example.com"] * 3}, "cc", "validation_error"),
+    ({"from": "Shopper <a@example.com>"}, "from", "validation_error"),
+    ({"cc": ["a@example.com", "Shopper <b@example.com>"]}, "cc[1]", "validation_error"),
+    ({"reply_to": {"email": "a@example.com", "name": "Shopper"}}, "reply_to", "validation_error"),
+    ({"custom_headers": {"List-Id": "a"}}, "custom_headers.List-Id", "validation_error"),
+    ({"headers": {"x-a": "123456789"}}, "headers.x-a", "validation_error"),
+    ({"attachments": [PDF, PDF]}, "attachments", "validation_error"),
+    ({"attachments": [{**PDF, "filename": "a.exe"}]}, "attachments[0].filename", "validation_error"),
+    ({"attachments": [{**PDF, "filename": "noextension"}]}, "attachments[0].filename", "validation_error"),
+]
+
+
+@pytest.mark.parametrize(("changes", "path", "code"), BOUNDED)
+def test_bounds_of_a_vendor(changes: dict[str, Any], path: str | None, code: str) -> None:
+    mail = {**MAIL, "html": "x", **changes}
+    message.parse_request(mail, LIMITS, from_required=True)  # all of it is right but for the vendor
+    if path is None:
+        message.parse_request(mail, LIMITS, from_required=True, bounds=SENDMUX)
+        return
+    with pytest.raises(Refused) as caught:
+        message.parse_request(mail, LIMITS, from_required=True, bounds=SENDMUX)
+    assert [(problem.path, problem.code) for problem in caught.value.problems] == [(path, code)]
+
+
 def test_an_address_twice_counts_once_towards_the_limit() -> None:
     twice = [f"a{n}@example.com" for n in range(5)]
     assert len(message.parse({**MAIL, "to": twice, "cc": twice}, LIMITS).cc) == 5
@@ -338,5 +524,9 @@ def test_long_strings_of_a_large_body() -> None:
         assert (caught.value.param, caught.value.reason) == (name, Reason.VALIDATION_ERROR)
     with pytest.raises(Refused, match="16384 bytes"):
         message.parse(document.decode(json.dumps({**MAIL, "metadata": {"a": large}}).encode()), LIMITS)
+    with pytest.raises(Refused, match="65536 bytes"):
+        message.parse(document.decode(json.dumps({**MAIL, "variables": {"a": large}}).encode()), LIMITS)
+    fits = {**MAIL, "text": large, "variables": {"a": {"b": "é" * 30_000}}}
+    assert message.parse(document.decode(json.dumps(fits).encode()), LIMITS).variables == fits["variables"]
     with pytest.raises(Refused, match="NUL"):
         message.parse(document.decode(json.dumps({**MAIL, "text": "\0" * 100_000}).encode()), LIMITS)

@@ -97,11 +97,11 @@ def test_kill_loses_nothing_and_repeats_only_what_was_in_doubt(tmp_path: Path) -
 def test_an_answer_before_the_commit_is_seen(tmp_path: Path) -> None:
     twin = broken_twin(
         tmp_path / "twin",
-        "intake.py",
+        "intake/receiving.py",
         "outcome = await self._queue.enqueue(",
         "outcome = await _answer_first(self._queue)(",
         more=(
-            "\n\ndef _answer_first(queue):\n"
+            "\n\nimport asyncio\n\n\ndef _answer_first(queue):\n"
             "    async def later(message):\n"
             "        await asyncio.sleep(0.1)\n"
             "        await queue.enqueue(message)\n"

@@ -47,6 +47,7 @@ class Post:
         lifetime_ms: int = 5 * DAY_MS,
         id_: int | None = None,
         subject: str = "Hello",
+        send_at: int = 0,
     ) -> NewMessage:
         recipients = to or ("ann@example.com",)
         content = ((0, b"Subject: Hello\r\n\r\nBody\r\n"),) if pieces is None else tuple(pieces)
@@ -78,6 +79,7 @@ class Post:
             idempotency=IdempotencyKey(account, idempotency[0], hashlib.sha256(idempotency[1]).digest())
             if idempotency
             else None,
+            send_at=send_at,
         )
 
 

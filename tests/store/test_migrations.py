@@ -1,5 +1,6 @@
 """The schema: its migrations, and that a newer database is refused."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,11 @@ import apsw
 import pytest
 
 from gateway.errors import StoreError
+from gateway.store import connection as store_connection
 from gateway.store import db
 from gateway.store.db import Migration
+from gateway.store.queue import Accepted, Conflict, RequestKey
+from gateway.store.records import TemplateRecord
 from gateway.store.sqlite import SqliteStore
 from tests.store.mail import LEASE_MS, START_MS, Now, Post, claim_all
 
@@ -33,7 +37,47 @@ def test_a_fresh_schema_is_that_of_every_step_in_turn() -> None:
         assert version(stepwise) == end
     assert schema(stepwise) == schema(fresh)
     names = {name for kind, name, _ in schema(fresh) if kind == "table"}
-    assert {"message", "recipient", "ready", "waiting", "leased", "held", "suppression", "dkim_key"} <= names
+    assert {"message", "recipient", "ready", "waiting", "held", "suppression", "dkim_key", "template"} <= names
+
+
+SCHEMA_1_DATA = f"""
+INSERT INTO destination (id, route, domain) VALUES (1, 'direct', 'example.com');
+INSERT INTO key_ref (id, name) VALUES (1, 'shop');
+INSERT INTO message VALUES (5, x'{"05" * 16}', 'acme', 1, 'http', 's@example.org', 's@example.org', 'Hello', 'a@b',
+    12, 4, x'00', 0, '[]', '{{}}', {START_MS}, {START_MS + 9_000_000}, 1, 1, 1);
+INSERT INTO recipient (message, id, address, destination, updated_at) VALUES (5, 6, 'ann@example.com', 1, {START_MS});
+INSERT INTO ready VALUES (1, 1, 1, 6, 5);
+INSERT INTO expiry VALUES ({START_MS + 9_000_000}, 5);
+INSERT INTO event VALUES (1, 5, 6, 'accepted', {START_MS}, '{{}}');
+INSERT INTO idempotency VALUES ('acme', 'order-1', x'{hashlib.sha256(b"a").hexdigest()}', x'{"05" * 16}', {START_MS});
+INSERT INTO key VALUES ('shop', x'0d', 'mgw_', 'acme', NULL, '[]', '["send"]', NULL, {START_MS}, NULL, NULL);
+"""
+
+
+async def test_a_database_of_schema_1_is_brought_up_and_works(tmp_path: Path, now: Now, post: Post) -> None:
+    path = tmp_path / "queue.db"
+    old = store_connection.open_writer(path)
+    db.migrate(old.cursor(), db.migrations()[:1])
+    old.cursor().execute(SCHEMA_1_DATA).fetchall()
+    old.close()
+
+    store = await SqliteStore.open(path, clock=now.clock)
+    (claimed,) = await claim_all(store, START_MS + LEASE_MS)
+    assert [leased.address for leased in claimed.recipients] == ["ann@example.com"]
+    again = post.message(idempotency=("order-1", b"a"))
+    assert await store.enqueue(again) == Accepted(bytes([5]) * 16, replayed=True)
+    assert await store.enqueue_all([], RequestKey("acme", "order-1", b"h", "answer")) == Conflict()
+    assert await store.enqueue_all([], RequestKey("acme", "order-2", b"h", "answer")) == []
+    (key,) = await store.records.keys()
+    assert (key.name, key.scopes, key.limits) == ("shop", ("send",), ())
+    template = TemplateRecord(bytes(16), "acme", "hello", "Hello", None, "text", START_MS, START_MS)
+    assert await store.records.add_template(template, most=1)
+    await store.close()
+
+    upgraded, fresh = apsw.Connection(str(path)), apsw.Connection(":memory:")
+    db.migrate(fresh.cursor(), db.migrations())
+    assert schema(upgraded) == schema(fresh)
+    upgraded.close()
 
 
 def test_a_step_that_fails_leaves_nothing_behind() -> None:

@@ -57,6 +57,23 @@ def test_waiting_rows_are_counted_by_their_index(database: Database) -> None:
     assert row[3] == "SCAN waiting USING COVERING INDEX waiting_destination"
 
 
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [
+        ("scheduled_promote", "SEARCH recipient USING PRIMARY KEY (message=? AND id=?)"),
+        ("scheduled_promote", "SEARCH waiting USING PRIMARY KEY ((at,recipient)<(?,?))"),
+        ("scheduled_release", "SEARCH recipient USING PRIMARY KEY (message=? AND id=?)"),
+        ("idempotency_find", "SEARCH idempotency USING PRIMARY KEY (account=? AND text=?)"),
+        ("template_by_alias", "SEARCH template USING INDEX template_alias (account=? AND alias=?)"),
+        ("template_count", "SEARCH template USING COVERING INDEX sqlite_autoindex_template_1 (account=?)"),
+    ],
+)
+def test_the_index_that_is_meant_is_used(database: Database, name: str, step: str) -> None:
+    values = [None] * len(set(re.findall(r"\?(\d+)", STATEMENTS[name])))
+    steps = database.cursor().execute(f"EXPLAIN QUERY PLAN {STATEMENTS[name]}", values).fetchall()
+    assert step in [row[3] for row in steps]
+
+
 @pytest.mark.parametrize("name", ["waiting_first", "events_old"])
 def test_what_is_bounded_needs_no_sorting(database: Database, name: str) -> None:
     rows = database.cursor().execute(f"EXPLAIN QUERY PLAN {STATEMENTS[name]}", [None] * STATEMENTS[name].count("?"))

@@ -1,10 +1,11 @@
-"""Keys, domains, DKIM keys, secrets."""
+"""Keys, domains, DKIM keys, templates, secrets."""
 
 from dataclasses import replace
 
 import pytest
 
-from gateway.store.records import DkimKeyRecord, DomainRecord, Duplicate, KeyRecord
+from gateway.config import Limit, Unit
+from gateway.store.records import DkimKeyRecord, DomainRecord, Duplicate, KeyRecord, TemplateRecord
 from tests.store.conftest import Opener, Store
 
 KEY = KeyRecord(
@@ -18,15 +19,18 @@ KEY = KeyRecord(
     default_from="shop@example.com",
     created_at=1000,
     expires_at=2000,
+    limits=(Limit(Unit.REQUESTS, 100, 60, 20), Limit(Unit.RECIPIENTS, 5000, 86_400, 5000)),
 )
 FIRST = DkimKeyRecord("s1", "rsa", b"wrapped-1", 1000, active=True)
 SECOND = DkimKeyRecord("s2", "rsa", b"wrapped-2", 2000, active=True)
 DOMAIN = DomainRecord("example.com", True, 1000, (FIRST,))
+TEMPLATE = TemplateRecord(b"1" * 16, "acme", "welcome", "Hello {{name}}", "<p>{{name}}</p>", None, 1000, 1000)
 
 
 async def test_a_key_is_kept_as_it_was_given(opener: Opener) -> None:
     store = await opener()
     other = replace(KEY, name="cron", digest=b"e" * 32, route="relay", senders=(), default_from=None, expires_at=None)
+    other = replace(other, limits=())
     await store.records.add_key(KEY)
     await store.records.add_key(other)
     await store.close()
@@ -89,3 +93,72 @@ async def test_a_secret_is_replaced(store: Store) -> None:
     await store.records.put_secret("dev-key", b"one")
     await store.records.put_secret("dev-key", b"two")
     assert await store.records.secret("dev-key") == b"two"
+
+
+async def test_a_template_is_found_by_its_id_and_by_its_alias(opener: Opener) -> None:
+    store = await opener()
+    assert await store.records.add_template(TEMPLATE, most=9)
+    await store.close()
+    again = (await opener()).records
+    assert await again.template("acme", TEMPLATE.uuid, "") == TEMPLATE
+    assert await again.template("acme", None, "welcome") == TEMPLATE
+    assert await again.template("acme", bytes(16), "welcome") is None
+    assert await again.template("acme", None, "Welcome") is None
+
+
+def bodiless(record: TemplateRecord) -> TemplateRecord:
+    return replace(record, html=None, text=None)
+
+
+async def test_a_template_belongs_to_its_account(store: Store) -> None:
+    records = store.records
+    theirs = replace(TEMPLATE, account="other", subject="Theirs")
+    assert await records.add_template(TEMPLATE, most=1)
+    assert await records.add_template(theirs, most=1)
+    assert await records.template("other", TEMPLATE.uuid, "") == theirs
+    assert await records.templates("acme") == [bodiless(TEMPLATE)]
+    assert await records.template("third", TEMPLATE.uuid, "") is None
+    assert not await records.remove_template("third", TEMPLATE.uuid)
+    assert not await records.replace_template(replace(TEMPLATE, account="third"))
+    assert await records.templates("third") == []
+
+
+async def test_templates_are_listed_by_alias_then_age(store: Store) -> None:
+    late = replace(TEMPLATE, uuid=b"2" * 16, alias="", created_at=3000)
+    early = replace(TEMPLATE, uuid=b"3" * 16, alias="", created_at=2000)
+    first = replace(TEMPLATE, uuid=b"4" * 16, alias="absence", html=None, text="text")
+    for record in (TEMPLATE, late, early, first):
+        assert await store.records.add_template(record, most=9)
+    assert await store.records.templates("acme") == [bodiless(record) for record in (early, late, first, TEMPLATE)]
+    assert await store.records.template("acme", None, "") is None
+
+
+async def test_an_alias_is_used_once(store: Store) -> None:
+    other = replace(TEMPLATE, uuid=b"2" * 16, alias="bye")
+    assert await store.records.add_template(TEMPLATE, most=9)
+    assert await store.records.add_template(other, most=9)
+    with pytest.raises(Duplicate, match="alias welcome"):
+        await store.records.add_template(replace(other, uuid=b"3" * 16, alias="welcome"), most=9)
+    with pytest.raises(Duplicate, match="alias welcome"):
+        await store.records.replace_template(replace(other, alias="welcome"))
+    assert not await store.records.replace_template(replace(TEMPLATE, uuid=b"4" * 16))
+    assert await store.records.templates("acme") == [bodiless(other), bodiless(TEMPLATE)]
+
+
+async def test_an_account_has_so_many_templates_and_no_more(store: Store) -> None:
+    assert await store.records.add_template(TEMPLATE, most=2)
+    assert await store.records.add_template(replace(TEMPLATE, uuid=b"2" * 16, alias=""), most=2)
+    third = replace(TEMPLATE, uuid=b"3" * 16, alias="")
+    assert not await store.records.add_template(third, most=2)
+    assert await store.records.remove_template("acme", TEMPLATE.uuid)
+    assert not await store.records.remove_template("acme", TEMPLATE.uuid)
+    assert await store.records.add_template(third, most=2)
+
+
+async def test_a_template_is_replaced_but_for_its_creation(store: Store) -> None:
+    assert await store.records.add_template(TEMPLATE, most=1)
+    new = replace(TEMPLATE, alias="hello", subject="Hi", html=None, text="Hi", updated_at=9000)
+    assert await store.records.replace_template(replace(new, created_at=8000))
+    assert await store.records.template("acme", new.uuid, "") == new
+    assert await store.records.replace_template(replace(new, subject="Hi again"))
+    assert not await store.records.replace_template(replace(new, uuid=bytes(16)))

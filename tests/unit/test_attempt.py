@@ -37,7 +37,7 @@ from gateway.message.model import Facts
 from gateway.policy.domains import Domains, SendingDomain, SigningKey
 from gateway.resolver import Resolver
 from gateway.runtime import Clock, uuid7
-from gateway.store.queue import Claimed, Due, Leased, Queue, Result
+from gateway.store.queue import Attempt, Claimed, Due, Leased, Queue, Result
 from tests.fakes.dns import FakeDns
 from tests.fakes.mx import Do, FakeMx, Reaction
 from tests.fakes.outbound import BRISK, IMPATIENT
@@ -600,6 +600,82 @@ async def test_large_content_comes_from_the_store_in_pieces() -> None:
         carrier.close()
     assert made.results[0].state is State.DELIVERED
     assert [t.content for t in one.transactions] == [large, large]
+
+
+# What it took
+
+
+def after(delay_s: float, reply: str) -> Reaction:
+    """Say it so long after it was asked."""
+
+    def react(_line: str) -> Do:
+        gate = asyncio.Event()
+        asyncio.get_running_loop().call_later(delay_s, gate.set)
+        return Do(reply, gate=gate)
+
+    return react
+
+
+async def tried(at: Desk, *recipients: str, **changes: Any) -> Attempt:
+    carrier = at.carrier()
+    try:
+        (made,) = await carrier.deliver(claimed(*recipients, **changes))
+    finally:
+        carrier.close()
+    return made
+
+
+@pytest.mark.parametrize("offers", [("PIPELINING",), ()], ids=["pipelining", "one by one"])
+async def test_the_times_of_envelope_and_content(offers: tuple[str, ...]) -> None:
+    script = {"RCPT": after(0.06, "250 2.1.5 ok"), "dot": after(0.15, "250 2.0.0 ok")}
+    async with hosts(script, offers=offers) as (one,), desk([direct(one)]) as at:
+        made = await tried(at)
+    assert 55 <= made.envelope_ms < 145 <= made.content_ms < 1000
+
+
+@pytest.mark.parametrize("stored", [1, 3])
+async def test_the_octets_on_the_wire(stored: int) -> None:
+    content = HEADER + b".one\r\n..two\r\nthree\r\n"
+    message = claimed(content=content)
+    if stored > 1:
+        message = structs.replace(message, content=None, piece_count=stored)
+    pieces = Pieces(content[:70], content[70:73], content[73:])
+    async with hosts({}) as (one,), desk([direct(one)], queue=pieces) as at:
+        carrier = at.carrier()
+        (made,) = await carrier.deliver(message)
+        carrier.close()
+    [transaction] = one.transactions
+    assert transaction.content == content
+    assert made.wire_bytes == len(transaction.raw + b".\r\n") == len(content) + 2 + 3
+
+
+async def test_what_did_not_come_so_far_took_nothing() -> None:
+    async with hosts({"RCPT": "550 5.1.1 no such user"}) as (one,), desk([direct(one)]) as at:
+        made = await tried(at)
+    assert (made.content_ms, made.wire_bytes) == (0, 0)
+    async with hosts({"connect": after(0.02, "554 5.7.1 no")}) as (one,), desk([direct(one)]) as at:
+        made = await tried(at)
+    assert (made.envelope_ms, made.content_ms, made.wire_bytes) == (0, 0, 0)
+
+
+async def test_a_second_host_takes_its_time_too_but_the_content_is_one() -> None:
+    first = {"dot": after(0.05, "451 4.3.0 later")}
+    async with hosts(first, {"dot": after(0.05, "250 2.0.0 ok")}) as (one, two), desk([direct(one)]) as at:
+        made = await tried(at)
+    assert made.results[0].host == "two.test"
+    assert made.content_ms >= 95
+    assert made.wire_bytes == len(two.transactions[0].raw) + 3
+
+
+async def test_the_next_message_of_a_connection_begins_at_nothing() -> None:
+    async with hosts({"RCPT": ["250 2.1.5 ok", "550 5.1.1 no such user"]}) as (one,), desk([direct(one)]) as at:
+        carrier = at.carrier()
+        (first,) = await carrier.deliver(claimed())
+        (second,) = await carrier.deliver(claimed())
+        carrier.close()
+    assert first.wire_bytes > 0
+    assert (second.content_ms, second.wire_bytes) == (0, 0)
+    assert len(one.conversations) == 1
 
 
 async def test_content_that_cannot_be_read_waits() -> None:

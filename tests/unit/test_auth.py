@@ -2,6 +2,7 @@
 
 import pytest
 
+from gateway.config import Limit, Unit
 from gateway.errors import Reason, Refused
 from gateway.policy import auth, senders
 from gateway.policy.auth import KeyRing, Principal
@@ -10,7 +11,14 @@ from gateway.store.records import KeyRecord
 NOW = 1_800_000_000_000
 
 
-def record(name: str, secret: str, *, expires_at: int | None = None, revoked_at: int | None = None) -> KeyRecord:
+def record(
+    name: str,
+    secret: str,
+    *,
+    expires_at: int | None = None,
+    revoked_at: int | None = None,
+    limits: tuple[Limit, ...] = (),
+) -> KeyRecord:
     return KeyRecord(
         name=name,
         digest=auth.digest(secret),
@@ -23,6 +31,7 @@ def record(name: str, secret: str, *, expires_at: int | None = None, revoked_at:
         created_at=NOW,
         expires_at=expires_at,
         revoked_at=revoked_at,
+        limits=limits,
     )
 
 
@@ -87,6 +96,14 @@ def test_allowed_senders() -> None:
     assert refusal.value.reason is Reason.SENDER_NOT_ALLOWED
     assert refusal.value.param == "from"
     assert "a@example.net" in refusal.value.text
+
+
+def test_a_principal_has_the_limits_of_its_key() -> None:
+    limits = (Limit(Unit.RECIPIENTS, 100, 60, 200),)
+    keys = ring(record("shop", "s" * 30, limits=limits), record("crm", "c" * 30))
+    assert keys.authenticate("s" * 30, NOW).limits == limits
+    assert keys.named("shop", NOW).limits == limits
+    assert keys.named("crm", NOW).limits == ()
 
 
 def test_scopes() -> None:

@@ -184,6 +184,41 @@ def test_when_a_key_ends_must_be_a_time(shell: Shell, expires: str, words: str) 
     assert shell.json("key", "list") == []
 
 
+def test_the_limits_of_a_key(office: Shell) -> None:
+    made = office.ok("key", "create", "shop", "--limit", "recipients=100/min,burst=200", "--limit", "requests=10/sec")
+    assert "limits:       recipients=100/min,burst=200 requests=10/s\n" in made
+    assert made.replace("\n\n", "\n").startswith(office.ok("key", "show", "shop"))
+    assert office.json("key", "show", "shop")["limits"] == ["recipients=100/min,burst=200", "requests=10/s"]
+    office.ok("key", "create", "plain")
+    heading, plain, shop = office.ok("key", "list").splitlines()
+    assert shop.index("recipients=100/min,burst=200 requests=10/s") == heading.index("LIMITS")
+    assert plain.index("none") == heading.index("LIMITS")
+    assert office.json("key", "show", "plain")["limits"] == []
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        ("100/min", "'100/min' is not a limit like recipients=100/min or recipients=100/min,burst=200"),
+        ("recipients=100", "'100' is not a rate like 10/s"),
+        ("recipients=100/min,burst=0", "a burst is from 1"),
+    ],
+)
+def test_a_limit_must_be_one(shell: Shell, limit: str, words: str) -> None:
+    assert words in shell.fails(2, "key", "create", "shop", "--limit", limit)
+    assert shell.json("key", "list") == []
+
+
+def test_two_limits_of_a_kind(shell: Shell) -> None:
+    argv = ("key", "create", "shop", "--limit", "messages=1/s", "--limit", "messages=2/s")
+    assert "a limit of messages in the same period already: 1/s" in shell.fails(1, *argv)
+    assert shell.json("key", "list") == []
+
+
+def test_the_help_shows_how_a_limit_is_written(shell: Shell) -> None:
+    assert "recipients=100/min,burst=200" in " ".join(shell.ok("key", "create", "--help").split())
+
+
 # Domains
 
 

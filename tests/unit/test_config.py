@@ -15,7 +15,19 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway import config, configfile, effective, yamltree
-from gateway.config import Auth, BareNewlines, CaptureRoute, Config, HopTls, Listen, MxRoute, RelayRoute, Signing
+from gateway.config import (
+    Auth,
+    BareNewlines,
+    CaptureRoute,
+    Config,
+    HopTls,
+    Limit,
+    Listen,
+    MxRoute,
+    RelayRoute,
+    Signing,
+    Unit,
+)
 from gateway.configfile import grammar
 from gateway.errors import ConfigError
 from gateway.message import address, dkim
@@ -76,6 +88,7 @@ def prepared(directory: Path) -> Path:
     private(directory / "dkim" / "s1.pem", dkim.generate_rsa())
     private(directory / "crm.key", b"c" * 30)
     private(directory / "credentials" / "erp", b"e" * 30)
+    (directory / "templates").mkdir()
     return write(directory, examples(SHIPPED.read_text()).replace("/var/lib/mail-gateway", str(directory)))
 
 
@@ -88,6 +101,10 @@ def test_its_examples_can_be_taken(tmp_path: Path) -> None:
     assert set(loaded.routes) == {"direct", "outside", "ses", "office", "inbox"}
     assert loaded.domains["example.com"].require_dkim
     assert loaded.keys["shop"].senders == ("*@example.com",)
+    assert list(map(str, loaded.keys["shop"].limits)) == ["recipients=100/min,burst=200", "messages=50000/day"]
+    assert loaded.pass_through.relays == (Listen("smtp.example.com", 587),)
+    assert loaded.dialects.disabled == {"overton", "iassmtp"}
+    assert loaded.templates == tmp_path / "templates"
     assert [key.secret.value[0] for key in loaded.keys.values()] == ["k", "c", "e"]
     assert loaded.tls is not None
     assert loaded.tls.certificate == tmp_path / "fullchain.pem"
@@ -98,7 +115,16 @@ def test_it_names_every_key_that_is_served(tmp_path: Path) -> None:
     loaded = configfile.load(prepared(tmp_path), {**ENVIRON, "CREDENTIALS_DIRECTORY": str(tmp_path / "credentials")})
     words = set(re.findall(r"^[ -]*(\w+):", effective.show(loaded), flags=re.MULTILINE))
     assert words - set(re.findall(r"\w+", SHIPPED.read_text())) == set()
-    assert {"plaintext_auth", "bare_newlines", "ca", "default_from", "data_end"} <= words
+    assert {
+        "plaintext_auth",
+        "bare_newlines",
+        "ca",
+        "default_from",
+        "data_end",
+        "success_status",
+        "recipients",
+        "burst",
+    } <= words
 
 
 def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
@@ -128,7 +154,7 @@ smtp:
     - {listen: "[::1]:2526", auth: optional, networks: {"10.0.0.0/8": printers}, plaintext_auth: true}
     - {listen: "127.0.0.1:2526", bare_newlines: reject, min_tls: 1.3}
 dns: {nameservers: ["127.0.0.1:5353", "::1", "[::1]:5353"]}
-limits: {recipients_per_message: 10, attachments: 2, connections_per_ip: 3, connections: 4}
+limits: {recipients_per_message: 10, batch: 7, attachments: 2, connections_per_ip: 3, connections: 4}
 routes:
   direct: {type: mx, port: 2500, tls: none, ip_family: ipv4, source: 127.0.0.2, ehlo: out.example.com, dkim: none}
   ses: {type: relay, host: smtp.example.net, tls: implicit, username: u, password: {env: P}}
@@ -136,6 +162,11 @@ routes:
 default_route: ses
 delivery: {retry: [10s, 1m], timeouts: {connect: 500ms, data_end: 1h}, concurrency: {initial: 2, maximum: 3}}
 retention: {content: {delivered: 0s, failed: 1d}}
+pass_through:
+  relays: ["SMTP.Example.com:465", "[2001:db8::1]:2525"]
+  networks: ["10.0.0.0/8", 192.0.2.7, "2001:db8::/48"]
+  limit: 5/hour
+dialects: {disabled: [guide], sendmux: {success_status: 200}}
 log: {level: debug, format: json}
 """,
         ),
@@ -149,7 +180,7 @@ log: {level: debug, format: json}
     assert first.networks == ((ip_network("10.0.0.0/8"), "printers"),)
     assert (second.bare_newlines, second.min_tls) == (BareNewlines.REJECT, "1.3")
     assert loaded.dns.nameservers == (Listen("127.0.0.1", 5353), Listen("::1", 53), Listen("::1", 5353))
-    assert loaded.limits == config.Limits(10, 2, 3, 4)
+    assert loaded.limits == config.Limits(10, 7, 2, 3, 4)
     direct, ses = loaded.routes["direct"], loaded.routes["ses"]
     assert isinstance(direct, MxRoute)
     assert (direct.port, direct.tls, direct.source, direct.ehlo) == (2500, HopTls.NONE, "127.0.0.2", "out.example.com")
@@ -162,6 +193,12 @@ log: {level: debug, format: json}
     assert list(loaded.delivery.retry_s) == [10, 60]
     assert (loaded.delivery.timeouts.connect_s, loaded.delivery.timeouts.data_end_s) == (0.5, 3600)
     assert (loaded.delivery.concurrency_initial, loaded.delivery.concurrency) == (2, 3)
+    assert loaded.pass_through == config.PassThrough(
+        relays=(Listen("smtp.example.com", 465), Listen("2001:db8::1", 2525)),
+        networks=(ip_network("10.0.0.0/8"), ip_network("192.0.2.7/32"), ip_network("2001:db8::/48")),
+        limit=Limit(Unit.MESSAGES, 5, 3600, 5),
+    )
+    assert loaded.dialects == config.Dialects(frozenset({"guide"}), sendmux_success_status=200)
     assert loaded.log == config.Log("debug", "json")
 
 
@@ -190,6 +227,49 @@ def test_a_small_maximum_of_connections_needs_no_initial(tmp_path: Path, maximum
 def test_a_listener_on_a_free_port_is_no_collision(tmp_path: Path) -> None:
     text = 'smtp: {listeners: [{listen: "127.0.0.1:0"}, {listen: "127.0.0.1:0"}]}\n'
     assert len(configfile.load(write(tmp_path, text), {}).smtp.listeners) == 2
+
+
+# Limits, pass-through, templates
+
+
+def test_the_limits_of_a_key(tmp_path: Path) -> None:
+    limits = "[{recipients: 100/min, burst: 200}, {recipients: 10000/day}, {requests: 5/s}, {messages: 1/h, burst: 3}]"
+    path = write(
+        tmp_path, f"keys: {{a: {{secret: {KEY}, limits: {limits}}}, b: {{secret: {KEY[::-1]}y, limits: []}}}}\n"
+    )
+    loaded = configfile.load(path, {})
+    assert loaded.keys["a"].limits == (
+        Limit(Unit.RECIPIENTS, 100, 60, 200),
+        Limit(Unit.RECIPIENTS, 10_000, 86_400, 10_000),
+        Limit(Unit.REQUESTS, 5, 1, 5),
+        Limit(Unit.MESSAGES, 1, 3600, 3),
+    )
+    assert loaded.keys["b"].limits == ()
+
+
+def test_an_empty_limit_is_not_passed_over(tmp_path: Path) -> None:
+    (problem,) = problems_of(write(tmp_path, f"keys: {{a: {{secret: {KEY}, limits: [~]}}}}\n"))
+    assert problem == "line 1: keys.a.limits[0]: give one of requests, messages, recipients"
+
+
+def test_networks_that_may_use_no_relay_are_a_warning(tmp_path: Path) -> None:
+    text = "hostname: a.example.com\npass_through: {networks: [10.0.0.0/8]}\n"
+    (warning,) = warnings_of(write(tmp_path, text))
+    assert warning == "line 2: pass_through.networks: has no effect: no relay is listed"
+
+
+def test_a_network_that_cannot_be_read_is_one_problem(tmp_path: Path) -> None:
+    text = 'pass_through: {relays: ["smtp.example.com:587"], networks: [nearby]}\n'
+    (problem,) = problems_of(write(tmp_path, text))
+    assert "pass_through.networks[0]: not a network" in problem
+
+
+@pytest.mark.parametrize("name", ["templates", "/templates"])
+def test_the_templates_are_beside_the_data_or_elsewhere(tmp_path: Path, name: str) -> None:
+    (tmp_path / "templates").mkdir()
+    given_name = f"{tmp_path}{name}" if name.startswith("/") else name
+    path = write(tmp_path, f"data_dir: {tmp_path}\ntemplates: {given_name}\n")
+    assert configfile.load(path, {}).templates == tmp_path / "templates"
 
 
 # Files
@@ -487,6 +567,95 @@ def test_what_is_no_size(text: str) -> None:
 )
 def test_which_networks_are_full_of_strangers(network: str, is_open: bool) -> None:
     assert grammar.is_open(grammar.network(network)) is is_open
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "period_s"),
+    [
+        ("10/s", 10, 1),
+        ("10/sec", 10, 1),
+        ("100/min", 100, 60),
+        ("1/hour", 1, 3600),
+        ("7/h", 7, 3600),
+        ("1000000000/day", 10**9, 86_400),
+        ("5/d", 5, 86_400),
+    ],
+)
+def test_rates(text: str, count: int, period_s: int) -> None:
+    assert grammar.rate(text) == (count, period_s)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "10", "/s", "10/", "0/s", "-1/s", "1.5/s", "10/m", "10/week", "10 / s", "10/s ", "1000000001/s", "٣/s"]
+)
+def test_what_is_no_rate(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a rate like 10/s, 100/min"):
+        grammar.rate(text)
+
+
+LIMITS = st.builds(
+    Limit,
+    st.sampled_from(Unit),
+    st.integers(1, 10**9),
+    st.sampled_from([1, 60, 3600, 86_400]),
+    st.integers(1, 10**9),
+)
+
+
+@given(LIMITS)
+def test_limits_are_shown_as_they_are_read(limit: Limit) -> None:
+    assert configfile.parse_limit(str(limit)) == limit
+    assert grammar.rate(limit.rate) == (limit.count, limit.period_s)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is not a limit like recipients=100/min"),
+        ("recipients", "is not a limit like"),
+        ("bytes=1/s", "is not a limit like"),
+        ("100/min", "is not a limit like"),
+        ("recipients=100", "'100' is not a rate"),
+        ("recipients=100/min,", "'' is not a burst like burst=200"),
+        ("recipients=100/min,200", "'200' is not a burst"),
+        ("recipients=100/min,burst=", "is not a burst"),
+        ("recipients=100/min,burst=²", "is not a burst"),
+        ("recipients=100/min,burst=0", "a burst is from 1 to 1000000000"),
+        ("recipients=100/min,burst=9999999999", "a burst is from 1"),
+        ("recipients=100/min,burst=" + "9" * 5000, "is not a burst"),
+        ("recipients=100/min,burst=5,burst=6", "is not a burst"),
+    ],
+)
+def test_what_is_no_limit(text: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        configfile.parse_limit(text)
+
+
+def test_two_limits_of_a_kind_are_refused() -> None:
+    with pytest.raises(ValueError, match="a limit of messages in the same period already: 5/s"):
+        configfile.parse_limits(["messages=5/s", "messages=5/min", "recipients=5/s", "messages=9/s"])
+
+
+@pytest.mark.parametrize(
+    ("text", "relay"),
+    [
+        ("smtp.example.com:587", Listen("smtp.example.com", 587)),
+        ("SMTP.example.com:25", Listen("smtp.example.com", 25)),
+        ("192.0.2.1:465", Listen("192.0.2.1", 465)),
+        ("[2001:DB8::1]:2525", Listen("2001:db8::1", 2525)),
+    ],
+)
+def test_relays(text: str, relay: Listen) -> None:
+    assert grammar.relay(text) == relay
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a.example.com", "a.example.com:80", "u@a.example.com:25", "http://a:25", "2001:db8::1:25", "1.2.3:25", ":25"],
+)
+def test_what_is_no_relay(text: str) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        grammar.relay(text)
 
 
 PATTERN = st.from_regex(r"[a-z0-9*@.\"\\<>é\n -]{0,24}", fullmatch=True)

@@ -9,7 +9,10 @@ import pytest
 from gateway import doors
 from gateway.app import Core
 from gateway.config import CaptureRoute, Config, KeyConfig, Secret
+from gateway.delivery.passthrough import PassThrough
+from gateway.delivery.waits import Waits
 from gateway.errors import Reason, Refused
+from gateway.resolver import Resolver
 from gateway.store.queue import Filter
 
 SECRET = "cfg_0123456789abcdefghijklmnop"
@@ -23,7 +26,16 @@ class Entrance:
     def __init__(self, core: Core) -> None:
         self.core = core
         self.http = doors.HttpDoor(
-            core.keys, core.intake, core.store, core.clock, core.mail_log, why_not_ready=lambda: None
+            core.keys,
+            core.intake,
+            core.store,
+            limiter=core.limiter,
+            waits=Waits(core.store, core.clock),
+            pass_through=PassThrough(core.config, core.store, Resolver(()), clock=core.clock, log=core.mail_log),
+            templates=core.templates,
+            clock=core.clock,
+            log=core.mail_log,
+            why_not_ready=lambda: None,
         )
         self.smtp = doors.SmtpDoor(core.keys, core.intake, core.clock, core.mail_log)
 

@@ -175,12 +175,14 @@ def test_message_id(value: bytes, id_: str) -> None:
 def test_control_fields_are_read() -> None:
     fixed = fix(
         b'Idempotency-Key: "order-1"\r\nX-Gateway-Tag: one\r\nX-GATEWAY-TAG: =?utf-8?q?zw=C3=B6lf?=\r\n'
-        b'X-Gateway-Tag:\r\nX-Gateway-Metadata: {"a":\r\n 1}\r\nX-Gateway-TTL: 5m\r\nX-Gateway-: x\r\n\r\n'
+        b'X-Gateway-Tag:\r\nX-Gateway-Metadata: {"a":\r\n 1}\r\nX-Gateway-TTL: 5m\r\nX-Gateway-Send-At: in 1h\r\n'
+        b"X-Gateway-Track: opens\r\nX-Gateway-: x\r\n\r\n"
     )
     assert fixed.idempotency_key == "order-1"
     assert fixed.tags == ("one", "zwölf")
     assert fixed.metadata == '{"a": 1}'
-    assert fixed.unknown_controls == ("X-Gateway-TTL", "X-Gateway-")
+    assert (fixed.ttl, fixed.send_at) == ("5m", "in 1h")
+    assert fixed.unknown_controls == ("X-Gateway-Track", "X-Gateway-")
     assert fixed.repeated_controls == ()
     fixed = fix(b"Idempotency-Key: a\r\nidempotency-key: b\r\nX-Gateway-Metadata: 1\r\nX-Gateway-Metadata: 2\r\n\r\n")
     assert (fixed.idempotency_key, fixed.metadata) == ("a", "1")

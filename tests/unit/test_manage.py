@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import CaptureRoute, Config, KeyConfig, RelayRoute, Secret
+from gateway.config import CaptureRoute, Config, KeyConfig, Limit, RelayRoute, Secret, Unit
 from gateway.errors import Reason, Refused
 from gateway.manage import Manager
 from gateway.policy.auth import KeyRing
@@ -41,7 +41,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
         data_dir=tmp_path,
         routes={"inbox": CaptureRoute("inbox"), "ses": RelayRoute("ses", "localhost", 587)},
         default_route="inbox",
-        keys={"cfg": KeyConfig("cfg", Secret("c" * 30), "acme")},
+        keys={"cfg": KeyConfig("cfg", Secret("c" * 30), "acme", limits=(Limit(Unit.MESSAGES, 5, 1, 9),))},
     )
     store = await SqliteStore.open(tmp_path / "gateway.db")
     made = Desk(config, store)
@@ -79,6 +79,8 @@ async def test_a_key_is_made_used_listed_and_revoked(desk: Desk) -> None:
         ({"name": "a", "scopes": ["fly"]}, Reason.INVALID_PARAMETER),
         ({"name": "a", "secret": "short"}, Reason.INVALID_PARAMETER),
         ({"name": "a", "default_from": "nobody"}, Reason.INVALID_PARAMETER),
+        ({"name": "a", "limits": ["recipients=100"]}, Reason.INVALID_PARAMETER),
+        ({"name": "a", "limits": ["requests=1/s", "requests=2/s"]}, Reason.INVALID_PARAMETER),
     ],
 )
 async def test_a_key_that_cannot_be_made_is_refused_with_words(
@@ -88,6 +90,22 @@ async def test_a_key_that_cannot_be_made_is_refused_with_words(
         await desk.manager.key_create(args)
     assert refusal.value.reason is reason
     assert refusal.value.text
+
+
+async def test_limits_are_kept_shown_and_given_to_who_sends(desk: Desk) -> None:
+    limits = ["recipients=100/min,burst=200", "requests=10/s"]
+    made = await desk.manager.key_create({"name": "shop", "limits": limits})
+    assert made["limits"] == limits
+    expected = (Limit(Unit.RECIPIENTS, 100, 60, 200), Limit(Unit.REQUESTS, 10, 1, 10))
+    assert desk.keys.authenticate(made["secret"], NOW).limits == expected
+    assert desk.keys.authenticate("c" * 30, NOW).limits == (Limit(Unit.MESSAGES, 5, 1, 9),)
+    listed = {view["name"]: view for view in await desk.manager.key_list({})}
+    assert listed["shop"]["limits"] == limits
+    assert listed["cfg"]["limits"] == ["messages=5/s,burst=9"]
+    assert listed["shop"].keys() == listed["cfg"].keys()
+    plain = await desk.manager.key_create({"name": "plain"})
+    assert plain["limits"] == []
+    assert desk.keys.authenticate(plain["secret"], NOW).limits == ()
 
 
 async def test_names_and_secrets_are_unique(desk: Desk) -> None:

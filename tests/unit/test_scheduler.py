@@ -10,6 +10,7 @@ import pytest
 from gateway.config import Delivery
 from gateway.delivery import scheduler as scheduling
 from gateway.delivery.scheduler import Scheduler
+from gateway.delivery.waits import Waits
 from gateway.errors import StoreError
 from gateway.events import EventType, State
 from gateway.message.model import Facts
@@ -75,19 +76,27 @@ class Desk:
             on_error=lambda name, error: self.deaths.append(f"{name}: {error!r}"),
         )
         settings = Delivery(concurrency=concurrency, concurrency_initial=min(2, concurrency))
+        self.waits = Waits(store, Clock())
         self.scheduler = Scheduler(
-            settings, store, self.couriers, self.supervisor, clock=Clock(), log=MailLog(io.StringIO())
+            settings,
+            store,
+            self.couriers,
+            self.supervisor,
+            clock=Clock(),
+            log=MailLog(io.StringIO()),
+            waits=self.waits,
         )
         store.on_ready = self.scheduler.kick
 
-    async def accept(self, count: int, domain: str = "example.com") -> None:
+    async def accept(self, count: int, domain: str = "example.com", *, after_ms: int = 0) -> list[bytes]:
         now = Clock().now_ms()
+        uuids = [uuid7(now) for _ in range(count)]
         await asyncio.gather(
             *(
                 self.store.enqueue(
                     NewMessage(
                         id=self.ids.next(),
-                        uuid=uuid7(now),
+                        uuid=uuids[number],
                         account="a",
                         key="k",
                         route="direct",
@@ -106,11 +115,13 @@ class Desk:
                         recipients=(NewRecipient(self.ids.next(), f"{number}@{domain}", domain),),
                         pieces=((0, b"A: b\r\n\r\n"),),
                         piece_count=1,
+                        send_at=now + after_ms if after_ms else 0,
                     )
                 )
                 for number in range(count)
             )
         )
+        return uuids
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(10):
@@ -166,6 +177,35 @@ async def test_what_comes_to_a_full_lane_is_not_forgotten(desk: Desk) -> None:
     await desk.accept(50)
     gate.set()
     await desk.until(lambda: len(desk.couriers.delivered) == 58)
+
+
+async def test_a_scheduled_message_is_sent_at_its_time_whatever_was_known_before(desk: Desk) -> None:
+    await desk.accept(1, "much.later", after_ms=3_600_000)
+    await desk.scheduler.start()
+    await desk.accept(1, "now.example")
+    await desk.until(lambda: len(desk.couriers.delivered) == 1)
+    begun = Clock().monotonic()
+    await desk.accept(1, "later.example", after_ms=400)
+    await desk.accept(1, "sooner.example", after_ms=200)
+    await desk.until(lambda: len(desk.couriers.delivered) == 3)  # nothing else wakes it for a minute
+    assert desk.couriers.delivered == ["0@now.example", "0@sooner.example", "0@later.example"]
+    assert Clock().monotonic() - begun >= 0.39
+    assert [(c.domain, c.waiting) for c in await desk.store.counts()] == [("much.later", 1)]
+
+
+async def test_who_waits_for_a_message_is_told_once_it_is_written(desk: Desk) -> None:
+    gate = desk.couriers.stuck["example.com"] = asyncio.Event()
+    await desk.scheduler.start()
+    [uuid] = await desk.accept(1)
+    waiting = asyncio.gather(desk.waits.outcome(uuid, "a", 60))
+    await desk.until(lambda: desk.couriers.open == 1)
+    assert not waiting.done()
+    gate.set()
+    async with asyncio.timeout(5):
+        [outcome] = await waiting
+    assert outcome is not None
+    assert outcome.view.recipients[0].state is State.DELIVERED
+    assert [made.uuid for made in outcome.attempts] == [uuid]
 
 
 async def test_a_stop_gives_back_what_was_not_begun(desk: Desk) -> None:

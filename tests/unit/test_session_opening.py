@@ -134,6 +134,18 @@ async def test_tls_that_fails_is_tried_again_in_clear_once_where_it_is_opportuni
         assert b"MAIL" not in host.conversations[0].clear
 
 
+async def test_proof_that_is_asked_for_is_not_done_without(authority: Authority) -> None:
+    async with FakeMx(tls=authority.server) as host:
+        proved = hop(host, tls=HopTls.OPPORTUNISTIC, verify=True, ca=authority.ca)
+        assert session(await open_session(proved, QUICK)).tls == "TLSv1.3"
+        word = failure(await open_session(replace(proved, name="other.test"), QUICK))
+        assert word.stage == "tls"
+        assert len(host.conversations) == 2
+    async with FakeMx() as host:
+        proved = hop(host, tls=HopTls.OPPORTUNISTIC, verify=True, ca=authority.ca)
+        assert session(await open_session(proved, QUICK)).tls == ""  # nothing is offered that could be proved
+
+
 async def test_old_tls_is_no_tls(authority: Authority) -> None:
     old = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("mx.test").configure_cert(old)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.delivery.verdict import Decision, Word, classify, judge, retry_delay_ms
+from gateway.delivery.verdict import Decision, Word, classify, judge, judge_once, retry_delay_ms
 from gateway.events import BounceClass, EventType, Scope, State
 
 NOW = 1_800_000_000_000
@@ -44,6 +44,23 @@ def test_expiry_turns_a_temporary_word_into_failure_but_not_a_delivery() -> None
     assert (expired.state, expired.event) == (State.FAILED, EventType.EXPIRED)
     assert expired.bounce_class is BounceClass.MESSAGE_EXPIRED
     assert decide(Word("dot", 250, "", "ok"), expires_at=NOW).state is State.DELIVERED
+
+
+@pytest.mark.parametrize(
+    ("word", "state", "event"),
+    [
+        (Word("dot", 250, "", "ok"), State.DELIVERED, EventType.DELIVERED),
+        (Word("rcpt", 550, "5.1.1", "no such user"), State.BOUNCED, EventType.BOUNCED),
+        (Word("rcpt", 450, "4.2.0", "greylisted"), State.FAILED, EventType.FAILED),
+        (Word("auth", 535, "5.7.8", "bad password"), State.FAILED, EventType.FAILED),
+        (Word("dot", 0, "", "connection lost", uncertain=True), State.FAILED, EventType.FAILED),
+    ],
+)
+def test_what_is_tried_once_has_failed_where_it_was_not_refused(word: Word, state: State, event: EventType) -> None:
+    decision = judge_once(word)
+    assert (decision.state, decision.event, decision.next_at) == (state, event, 0)
+    if state is not State.DELIVERED:
+        assert (decision.bounce_class, decision.scope) == classify(word)
 
 
 @pytest.mark.parametrize(("tries", "step_s"), [(1, 60), (2, 300), (7, 14400), (8, 14400), (40, 14400)])

@@ -1,12 +1,14 @@
 -- Statements that every engine understands; ?N is the Nth value.
 
 -- name: keys_all
-SELECT name, digest, hint, account, route, senders, scopes, default_from, created_at, expires_at, revoked_at
+SELECT name, digest, hint, account, route, senders, scopes, default_from, created_at, expires_at, revoked_at,
+    limits
 FROM key ORDER BY name
 
 -- name: key_add
-INSERT INTO key (name, digest, hint, account, route, senders, scopes, default_from, created_at, expires_at, revoked_at)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+INSERT INTO key (name, digest, hint, account, route, senders, scopes, default_from, created_at, expires_at, revoked_at,
+    limits)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
 ON CONFLICT DO NOTHING RETURNING name
 
 -- name: key_revoke
@@ -37,6 +39,39 @@ UPDATE dkim_key SET active = 0 WHERE domain = ?1 AND algorithm = ?2
 -- name: dkim_key_add
 INSERT INTO dkim_key (domain, selector, algorithm, private_wrapped, created_at, active)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING RETURNING selector
+
+-- name: templates_of
+SELECT uuid, account, alias, subject, NULL, NULL, created_at, updated_at FROM template WHERE account = ?1
+ORDER BY alias, created_at, uuid
+
+-- name: template_by_uuid
+SELECT uuid, account, alias, subject, html, text, created_at, updated_at FROM template
+WHERE account = ?1 AND uuid = ?2
+
+-- name: template_by_alias
+SELECT uuid, account, alias, subject, html, text, created_at, updated_at FROM template
+WHERE account = ?1 AND alias = ?2 AND alias <> ''
+
+-- name: template_owner
+SELECT uuid FROM template WHERE account = ?1 AND alias = ?2 AND alias <> ''
+
+-- name: template_known
+SELECT uuid FROM template WHERE account = ?1 AND uuid = ?2
+
+-- name: template_count
+SELECT count(*) FROM template WHERE account = ?1
+
+-- name: template_add
+INSERT INTO template (account, uuid, alias, subject, html, text, updated_at, created_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+ON CONFLICT DO NOTHING RETURNING uuid
+
+-- name: template_replace
+UPDATE template SET alias = ?3, subject = ?4, html = ?5, text = ?6, updated_at = ?7 WHERE account = ?1 AND uuid = ?2
+RETURNING uuid
+
+-- name: template_remove
+DELETE FROM template WHERE account = ?1 AND uuid = ?2 RETURNING uuid
 
 -- name: secret_get
 SELECT wrapped FROM secret WHERE name = ?1

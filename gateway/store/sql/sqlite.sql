@@ -45,11 +45,12 @@ SELECT name FROM key_ref WHERE id = ?1
 -- Accepting
 
 -- name: idempotency_find
-SELECT hash, uuid FROM idempotency WHERE account = ?1 AND text = ?2 AND at > ?3
+SELECT hash, uuid, result FROM idempotency WHERE account = ?1 AND text = ?2 AND at > ?3
 
 -- name: idempotency_put
-INSERT INTO idempotency (account, text, hash, uuid, at) VALUES (?1, ?2, ?3, ?4, ?5)
-ON CONFLICT (account, text) DO UPDATE SET hash = excluded.hash, uuid = excluded.uuid, at = excluded.at
+INSERT INTO idempotency (account, text, hash, uuid, at, result) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+ON CONFLICT (account, text)
+DO UPDATE SET hash = excluded.hash, uuid = excluded.uuid, at = excluded.at, result = excluded.result
 
 -- name: message_add
 INSERT INTO message (id, uuid, account, key, door, envelope_sender, header_from, subject, message_id, size,
@@ -75,6 +76,10 @@ DELETE FROM staging WHERE message = ?1
 
 -- name: recipient_add
 INSERT INTO recipient (message, id, address, destination, updated_at) VALUES (?1, ?2, ?3, ?4, ?5)
+
+-- name: recipient_schedule
+INSERT INTO recipient (message, id, address, destination, updated_at, state, next_at)
+VALUES (?1, ?2, ?3, ?4, ?5, 'scheduled', ?6)
 
 -- name: ready_add
 INSERT INTO ready (destination, priority, key, recipient, message) VALUES (?1, ?2, ?3, ?4, ?5)
@@ -154,7 +159,7 @@ WHERE message = ?1 AND id = ?2
 UPDATE recipient SET uncertain = 1 WHERE message = ?1 AND id = ?2
 
 -- name: waiting_add
-INSERT INTO waiting (at, recipient, destination, priority, key, message, why) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'backoff')
+INSERT INTO waiting (at, recipient, destination, priority, key, message, why) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
 
 -- name: attempt_add
 INSERT INTO attempt (message, id, destination, route, started_at, ended_at, host, address, tls, recipients)
@@ -194,6 +199,13 @@ SELECT at, recipient FROM waiting WHERE at <= ?1 ORDER BY at, recipient LIMIT 1 
 -- The plus keeps the index by destination out: it would be read whole to find what is distinct.
 SELECT DISTINCT +destination FROM waiting WHERE (at, recipient) <= (?1, ?2)
 
+-- name: scheduled_promote
+UPDATE recipient SET state = 'queued', next_at = 0, updated_at = ?3
+WHERE (message, id) IN (SELECT message, recipient FROM waiting WHERE (at, recipient) <= (?1, ?2) AND why = 'schedule')
+
+-- name: scheduled_release
+UPDATE recipient SET state = 'queued', next_at = 0, updated_at = ?3 WHERE message = ?1 AND id = ?2
+
 -- name: waiting_promote
 INSERT INTO ready (destination, priority, key, recipient, message)
 SELECT destination, priority, key, recipient, message FROM waiting WHERE (at, recipient) <= (?1, ?2)
@@ -202,7 +214,8 @@ SELECT destination, priority, key, recipient, message FROM waiting WHERE (at, re
 DELETE FROM waiting WHERE (at, recipient) <= (?1, ?2)
 
 -- name: waiting_delete
-DELETE FROM waiting WHERE at = ?1 AND recipient = ?2 RETURNING destination, priority, key, recipient, message
+DELETE FROM waiting WHERE at = ?1 AND recipient = ?2
+RETURNING destination, priority, key, recipient, message, why
 
 -- name: leased_lost
 -- Reads the whole table: it holds only what is in hand.
@@ -327,7 +340,8 @@ SELECT expires_at, id FROM message WHERE uuid = ?1
 SELECT at, message FROM expiry WHERE (at, message) > (?1, ?2) ORDER BY at, message LIMIT 1 OFFSET ?3
 
 -- name: find_slice
--- Open recipients of the messages that expire after (?1, ?2) and not after (?3, ?4); NULL filters nothing.
+-- Open recipients of the messages that expire after (?1, ?2) and not after (?3, ?4); NULL filters nothing. ?11 leaves
+-- those that wait by backoff, or for what it names.
 SELECT m.uuid, k.name, m.account, m.envelope_sender, m.subject, m.created_at,
     r.id, r.address, r.state, r.attempts, w.at, m.expires_at, r.reply, r.host, r.bounce_class,
     CASE WHEN l.recipient IS NOT NULL THEN 'lease' WHEN h.recipient IS NOT NULL THEN 'held'
@@ -348,7 +362,7 @@ WHERE (e.at, e.message) > (?1, ?2) AND (e.at, e.message) <= (?3, ?4)
     AND (?8 IS NULL OR d.route = ?8)
     AND (?9 IS NULL OR d.domain = ?9)
     AND (?10 IS NULL OR r.state = ?10)
-    AND (?11 = 0 OR w.recipient IS NOT NULL)
+    AND (?11 IS NULL OR w.why IN ('backoff', ?11))
     AND r.state IN ('queued', 'deferred', 'held', 'scheduled')
 ORDER BY e.at, e.message, r.id LIMIT ?12
 

@@ -1,0 +1,214 @@
+"""SMTP mail on its way in: byte for byte, but for the documented header fix-up.
+
+Guarantees: the header is kept, because it is fixed up last; of a message of several pieces the body is stored as it
+comes, so memory is bounded by two pieces. Pieces are canonical CRLF, at most PIECE_BYTES, cut after a line end.
+"""
+
+import functools
+import hashlib
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+
+from gateway.errors import Reason, Refused
+from gateway.intake.admission import Admission, unique
+from gateway.message import address, fixup, labels
+from gateway.message.composing import BodySeen
+from gateway.message.model import PIECE_BYTES, Facts, SmtpEnvelope
+from gateway.policy import senders
+from gateway.policy.auth import Principal
+from gateway.runtime import show_id, show_uuid, uuid7
+from gateway.store.queue import Accepted, IdempotencyKey, NewMessage, Queue
+
+HEADER_BYTES: Final = PIECE_BYTES // 2  # of a header as it came: with what is added it still fits one piece
+_PRIORITY_NORMAL: Final = 1
+_LONG_LINE: Final = "A line is longer than 998 octets (RFC 5322, 2.1.1)."
+
+
+class Receiving:
+    """One message."""
+
+    __slots__ = ("_admission", "_envelope", "_header", "_id", "_principal", "_queue", "_seen")
+
+    def __init__(self, admission: Admission, queue: Queue, principal: Principal, envelope: SmtpEnvelope) -> None:
+        self._admission = admission
+        self._queue = queue
+        self._principal = principal
+        self._envelope = envelope
+        self._id = admission.ids.next()
+        self._header: bytes | None = None
+        self._seen = BodySeen()
+
+    async def add(self, data: bytes) -> None:
+        """The next piece, in order. Raises StoreError, StoreFull, Refused."""
+        try:
+            body = self._take(data)
+        except Refused as refusal:
+            self._tell(refusal)
+            raise
+        if body:
+            await self._queue.put_piece(self._id, self._seen.next_piece(), body)
+
+    async def finish(self, last: bytes) -> str:
+        """The last piece (the whole message when it is small); the id it is queued under.
+
+        Raises Refused, StoreError, StoreFull.
+        """
+        try:
+            return await self._finish(last)
+        except Refused as refusal:
+            self._tell(refusal)
+            raise
+
+    async def _finish(self, last: bytes) -> str:
+        whole = self._header is None
+        rest = self._take(last)
+        if rest and not whole:
+            await self._queue.put_piece(self._id, self._seen.next_piece(), rest)
+            rest = b""
+        message = await self._message(rest)
+        limiter, count = self._admission.limiter, len(message.recipients)
+        limiter.take(self._principal, messages=1, recipients=count)
+        counts = False
+        try:
+            outcome = await self._queue.enqueue(message)
+            counts = isinstance(outcome, Accepted) and not outcome.replayed
+        finally:
+            if not counts:
+                limiter.give_back(self._principal, messages=1, recipients=count)
+        if not isinstance(outcome, Accepted):
+            text = "This idempotency key was used for another message."
+            raise Refused(Reason.IDEMPOTENCY_CONFLICT, text, param="Idempotency-Key")
+        if not outcome.replayed:
+            self._admission.tell_accepted(message)
+        return show_id("eml_", outcome.uuid)
+
+    def _take(self, data: bytes) -> bytes:
+        """Look at a piece; what of it is body. Raises Refused."""
+        if self._header is None:
+            start = fixup.split_header(data)
+            if start > HEADER_BYTES:
+                raise Refused(Reason.MALFORMED_MESSAGE, f"The header is larger than {HEADER_BYTES} bytes.")
+            self._header = data[:start]
+            data = data[start:]
+        self._seen.update(data)
+        if self._seen.scan.long_line:
+            raise Refused(Reason.MALFORMED_MESSAGE, _LONG_LINE)
+        return data
+
+    async def _message(self, rest: bytes) -> NewMessage:
+        """The message with its header fixed up. `rest` is what of the body is not stored yet: the whole one of a
+        message of one piece."""
+        admission, envelope, principal, seen = self._admission, self._envelope, self._principal, self._seen
+        raw_header = self._header
+        assert raw_header is not None
+        now_ms = admission.clock.now_ms()
+        uuid = uuid7(now_ms)
+        recipients = unique(envelope.recipients)
+        fixed = self._fixed(raw_header, recipients, uuid, now_ms)
+        check(admission, principal, fixed)
+        facts = self._facts(fixed)
+        first_piece = fixed.header + rest
+        if len(first_piece) > PIECE_BYTES:
+            first_piece = fixed.header
+            await self._queue.put_piece(self._id, seen.next_piece(), rest)
+        route = admission.route(principal)
+        start = now_ms if fixed.send_at is None else admission.start(labels.start(fixed.send_at), now_ms)
+        return NewMessage(
+            id=self._id,
+            uuid=uuid,
+            account=principal.account,
+            key=principal.name,
+            route=route.name,
+            door="smtp",
+            envelope_sender=envelope.sender,
+            header_from=fixed.header_from,
+            subject=fixed.subject,
+            message_id=fixed.message_id,
+            facts=facts,
+            tags=labels.tags(fixed.tags) if fixed.tags else "[]",
+            metadata=labels.metadata(fixed.metadata) if fixed.metadata is not None else "{}",
+            client=envelope.peer,
+            created_at=now_ms,
+            expires_at=admission.expiry(start, labels.ttl(fixed.ttl) if fixed.ttl is not None else None),
+            priority=_PRIORITY_NORMAL,
+            recipients=admission.recipients(route, recipients),
+            pieces=((0, first_piece),),
+            piece_count=seen.pieces,
+            idempotency=self._idempotency(fixed, recipients, raw_header, facts),
+            send_at=start if start > now_ms else 0,
+        )
+
+    def _fixed(self, raw_header: bytes, recipients: tuple[str, ...], uuid: bytes, now_ms: int) -> fixup.Fixed:
+        envelope = self._envelope
+        hostname = self._admission.config.hostname
+        date = _date(now_ms // 1000)
+        received = fixup.received(
+            helo=envelope.helo,
+            peer=envelope.peer,
+            by=hostname,
+            protocol=envelope.protocol,
+            id=show_id("eml_", uuid),
+            for_=recipients[0] if len(recipients) == 1 else None,
+            date=date,
+        )
+        sender_domain = address.domain_of(envelope.sender) if envelope.sender else hostname
+        return fixup.fix_header(
+            raw_header,
+            envelope_sender=envelope.sender or f"MAILER-DAEMON@{hostname}",
+            received=received,
+            message_id=f"{show_uuid(uuid)}@{sender_domain}",
+            date=date,
+        )
+
+    def _facts(self, fixed: fixup.Fixed) -> Facts:
+        seen = self._seen
+        ascii_header = fixed.header.isascii()
+        return Facts(
+            size=len(fixed.header) + seen.body_size,
+            header_size=len(fixed.header),
+            body_hash=seen.hasher.digest(),
+            eight_bit=seen.scan.eight_bit or not ascii_header,
+            # Raw 8-bit fields of a client that never said SMTPUTF8 pass as they always did, as 8-bit content.
+            utf8_header=self._envelope.smtputf8 and not ascii_header,
+            dot_lines=seen.scan.dot_lines or b"\n." in fixed.header,
+        )
+
+    def _idempotency(
+        self, fixed: fixup.Fixed, recipients: tuple[str, ...], raw_header: bytes, facts: Facts
+    ) -> IdempotencyKey | None:
+        if fixed.idempotency_key is None:
+            return None
+        asked = [self._envelope.sender, recipients, raw_header.hex(), self._seen.body_size, facts.body_hash.hex()]
+        digest = hashlib.sha256(msgspec.json.encode(asked)).digest()
+        return IdempotencyKey(self._principal.account, fixed.idempotency_key, digest)
+
+    def _tell(self, refusal: Refused) -> None:
+        self._admission.tell_refused("smtp", self._principal, self._envelope.peer, refusal)
+
+
+def check(admission: Admission, principal: Principal, fixed: fixup.Fixed) -> None:
+    """May a message with this header be taken from this key? Raises Refused."""
+    max_hops = admission.config.delivery.max_hops
+    if fixed.from_count > 1:
+        raise Refused(Reason.MALFORMED_MESSAGE, "The message has more than one From field (RFC 5322, 3.6).")
+    if fixed.received_count > max_hops:
+        raise Refused(Reason.LOOP, f"More than {max_hops} Received fields: a mail loop.")
+    if fixed.repeated_controls:
+        raise Refused(Reason.MALFORMED_MESSAGE, f"The header field {fixed.repeated_controls[0]} may be given once.")
+    if fixed.long_line:
+        raise Refused(Reason.MALFORMED_MESSAGE, _LONG_LINE)
+    if fixed.idempotency_key is not None:
+        labels.check_idempotency_key(fixed.idempotency_key)
+    if fixed.unknown_controls:
+        text = f"The header field {fixed.unknown_controls[0]} is not available in this version."
+        raise Refused(Reason.NOT_SUPPORTED, text)
+    senders.check(principal, fixed.senders, param="from")
+    if fixed.header_from:
+        admission.domains.require(address.domain_of(fixed.header_from))
+
+
+@functools.lru_cache(maxsize=2)  # many messages come in one second
+def _date(now_s: int) -> str:
+    return fixup.format_date(datetime.fromtimestamp(now_s, tz=UTC))
