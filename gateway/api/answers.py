@@ -48,6 +48,7 @@ _IDEMPOTENT: Final[Schema] = {
     "const": True,
     "description": "It was accepted before, under the same `idempotency_key`.",
 }
+_SENDMUX: Final[Schema] = {"description": "For clients of Sendmux: nothing that is not said above."}
 _TEMPLATE_HEAD: Final[dict[str, Schema]] = {
     "id": {**_TEXT_OR_NULL, "description": "Null where it is a file of the gateway's directory of templates."},
     "alias": _TEXT_OR_NULL,
@@ -148,6 +149,11 @@ SCHEMAS: Final[dict[str, Schema]] = {
                 "default_from": _TEXT_OR_NULL,
                 "expires_at": _TIME_OR_NULL,
                 "limits": _list(reference("Allowance")),
+                "credential": {**_object({"id": _TEXT, "name": _TEXT, "type": {"const": "api_key"}}), **_SENDMUX},
+                "label": {**_TEXT, **_SENDMUX},
+                "mailboxes": {**_list(_TEXT), "maxItems": 0, **_SENDMUX},
+                "permissions": {**_list(_TEXT), **_SENDMUX},
+                "team": {**_object({"id": _TEXT, "name": _TEXT}), **_SENDMUX},
             }
         ),
     },

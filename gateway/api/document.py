@@ -164,7 +164,8 @@ def _place(error: json.JSONDecodeError, *, exact: bool) -> str:
     """Where and what, for people. Where long strings were cut out (not `exact`) only the line is right."""
     where = f"line {error.lineno}, column {error.colno}" if exact else f"line {error.lineno}"
     before = error.doc[max(0, error.pos - _CURLY_REACH) : error.pos + 1]
-    if found := _CURLY.search(before):
+    behind = error.doc[error.pos : error.pos + _CURLY_REACH].lstrip()[:1]  # a word processor's spaces come before it
+    if found := _CURLY.search(before + behind):
         return (
             f"The body is not valid JSON at {where}: it has typographic quotes ({found.group()}); "
             'JSON takes straight ones (").'

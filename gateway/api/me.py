@@ -11,6 +11,7 @@ from gateway.policy.limits import Allowance
 from gateway.runtime import rfc3339
 
 PATH: Final = "/api/v1/me"
+PERMISSIONS: Final = {"send": "email.send", "read": "email.read"}  # scopes in the words of Sendmux
 
 
 async def me(service: Service, call: Call) -> Answer:
@@ -20,7 +21,13 @@ async def me(service: Service, call: Call) -> Answer:
 
 
 def describe(principal: Principal, allowances: tuple[Allowance, ...]) -> dict[str, Any]:
+    """What is ours, and what the vendor's clients of Sendmux want to know of their connection."""
     return {
+        "credential": {"id": principal.name, "name": principal.name, "type": "api_key"},
+        "label": principal.name,
+        "mailboxes": [],
+        "permissions": sorted(PERMISSIONS[scope] for scope in principal.scopes if scope in PERMISSIONS),
+        "team": {"id": principal.account, "name": principal.account},
         "key": principal.name,
         "account": principal.account,
         "scopes": sorted(principal.scopes),

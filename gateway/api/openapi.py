@@ -167,11 +167,16 @@ def _success(one: Described, answer: Success) -> dict[str, Any]:
     if answer.body in {"Document", "Page"}:
         names.append("Cache-Control")
     shape = answers.success(answer.data) if answer.data else answers.reference(answer.body)
-    return {
+    described = {
         "description": answer.text,
         "headers": {name: _header(name) for name in names},
         "content": {answer.content_type.partition(";")[0]: {"schema": shape}},
     }
+    if answer.links:
+        described["links"] = {
+            name: {"operationId": name, "parameters": {"id": f"$response.body#{place}"}} for name, place in answer.links
+        }
+    return described
 
 
 def _error_name(status: int) -> str:
@@ -247,6 +252,6 @@ _PARAMETERS: Final[dict[str, Any]] = {
         "in": "header",
         "description": "A name for what is asked, bare or quoted. For 24 hours the same name and message are the same"
         " message again, and another message is a conflict; nothing is kept of a failure.",
-        "schema": {"type": "string", "pattern": "^[ -~]{1,255}$", "examples": ["order-4711"]},
+        "schema": {"type": "string", "pattern": "^[ -~]{1,255}$"},
     },
 }

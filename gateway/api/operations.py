@@ -36,13 +36,17 @@ _TEMPLATE: Final[dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Success:
-    """`data`: the schema of the member `data`; "" where the answer has no envelope, its schema is `body` then."""
+    """`data`: the schema of the member `data`; "" where the answer has no envelope, its schema is `body` then.
+
+    `links`: operations that its id is an argument of, and where in the answer that id stands.
+    """
 
     text: str
     data: str = ""
     body: str = ""
     content_type: str = "application/json"
     replays: bool = False  # it may be the answer to an earlier request with the same Idempotency-Key
+    links: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ OPERATIONS: Final = (
         " state (200), or at the end of the wait (202). The request cannot choose its route: the key does.",
         "send",
         {
-            201: Success("It was accepted.", "Receipt", replays=True),
+            201: Success("It was accepted.", "Receipt", replays=True, links=(("getEmail", "/data/message_id"),)),
             200: Success("With `wait`: every recipient has a final state.", "Message", replays=True),
             202: Success("With `wait`: it was accepted, and a recipient is still open.", "Message", replays=True),
         },
@@ -109,7 +113,14 @@ OPERATIONS: Final = (
         " alone; what is accepted is stored together. A batch counts as one request towards a key's limits, and with"
         " all its messages and recipients.",
         "send",
-        {201: Success("Each message was accepted or failed, as its result says.", "BatchReceipt", replays=True)},
+        {
+            201: Success(
+                "Each message was accepted or failed, as its result says.",
+                "BatchReceipt",
+                replays=True,
+                links=(("getEmail", "/data/results/0/message_id"),),
+            )
+        },
         (400, 401, 403, *_BODY, 409, 422, 429, 500, 503),
         body="Batch",
         example=_BATCH,
@@ -133,7 +144,13 @@ OPERATIONS: Final = (
         "Make a template",
         "Stores a template; every problem of it is told at once.",
         "manage",
-        {201: Success("It was stored.", "Template")},
+        {
+            201: Success(
+                "It was stored.",
+                "Template",
+                links=tuple((name, "/data/id") for name in ("getTemplate", "replaceTemplate", "removeTemplate")),
+            )
+        },
         (400, 401, 403, *_BODY, 409, 422, 500, 503),
         body="TemplateText",
         example=_TEMPLATE,

@@ -1,7 +1,7 @@
 """JSON Schema (2020-12) of the values that a message is made of, beside the readers in `fields`, `timing`, `variables`.
 
-Guarantees: what a schema refuses, its reader refuses too. A reader may refuse more: an address that is none, a control
-character, a time that does not exist.
+Guarantees: what a schema refuses, its reader refuses too (null, "" and [] aside, which are absent fields). A reader may
+refuse more: an address that is none, a control character, a time that does not exist.
 """
 
 from typing import Any, Final
@@ -19,7 +19,7 @@ MAILBOX: Final[Schema] = {
         {"type": "string", "pattern": "@", "maxLength": fields.MAX_LINE_CHARACTERS},
         {
             "type": "object",
-            "properties": {"email": ADDRESS, "name": LINE},
+            "properties": {"email": ADDRESS, "name": {**LINE, "type": ["string", "null"]}},
             "required": ["email"],
             "additionalProperties": False,
         },

@@ -88,15 +88,22 @@ class Table:
         return found
 
     def schema(self, limits: Limits) -> Schema:
-        """The object as JSON Schema: every name that is taken, closed."""
+        """The object as JSON Schema: every name that is taken, closed; a name and its alias shut each other out."""
         properties: Schema = {}
+        twice = []
         for field in self.fields:
             fragment = _bounded(field.schema, getattr(limits, field.limit)) if field.limit else field.schema
             properties[field.name] = {**fragment, "description": field.text}
             for alias in field.aliases:
                 properties[alias] = {**fragment, "description": f"The same as `{field.name}`; give one of them."}
-        required = [field.name for field in self.fields if field.required]
-        return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+                twice.append({"not": {"required": [field.name, alias]}})
+        return {
+            "type": "object",
+            "properties": properties,
+            "required": [field.name for field in self.fields if field.required],
+            "additionalProperties": False,
+            "allOf": twice,
+        }
 
     def _unknown(self, name: str, value: Any, prefix: str, problems: Problems, *, suggest: bool) -> None:
         reason = self.refused.get(name)

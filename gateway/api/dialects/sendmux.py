@@ -1,4 +1,4 @@
-"""Sendmux: POST /sendmux/api/v1/emails/send and /send/batch, with the vendor's own limits and words.
+"""Sendmux: POST /sendmux/api/v1/emails/send and /send/batch, GET /sendmux/api/v1/me: the vendor's own limits and words.
 
 At the root the same paths are the native API, which takes more; here is what is as strict as the vendor.
 
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.api import batch, envelope, send
+from gateway.api import batch, envelope, me, send
 from gateway.api.bounds import Bounds
 from gateway.api.dialect import Dialect, Operation
 from gateway.api.door import Call
@@ -98,6 +98,7 @@ DIALECT: Final = Dialect(
     operations=(
         Operation("POST", f"/sendmux{send.PATH}", send_one),
         Operation("POST", f"/sendmux{batch.PATH}", send_batch),
+        Operation("GET", f"/sendmux{me.PATH}", me.me),
     ),
     owns=(),
     refusal=refusal,
