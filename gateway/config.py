@@ -101,6 +101,7 @@ class HttpListener:
 @dataclass(frozen=True, slots=True)
 class Http:
     listeners: tuple[HttpListener, ...] = (HttpListener(),)
+    trusted_proxies: tuple[Network, ...] = ()  # whose X-Forwarded-For says who the client is
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,34 @@ class Smtp:
     listeners: tuple[SmtpListener, ...] = (SmtpListener(),)
 
 
+class Unit(StrEnum):
+    """What a limit of a key counts."""
+
+    REQUESTS = "requests"
+    MESSAGES = "messages"
+    RECIPIENTS = "recipients"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A rate of a key: `count` in `period_s` seconds, as a token bucket that holds `burst`."""
+
+    unit: Unit
+    count: int
+    period_s: int
+    burst: int
+
+    @property
+    def rate(self) -> str:
+        """`100/min`."""
+        return f"{self.count}/{_PERIODS.get(self.period_s, f'{self.period_s}s')}"
+
+    def __str__(self) -> str:
+        """As the command line takes it: `recipients=100/min,burst=200`."""
+        burst = f",burst={self.burst}" if self.burst != self.count else ""
+        return f"{self.unit.value}={self.rate}{burst}"
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     recipients_per_message: int = 1000
@@ -128,6 +157,8 @@ class Limits:
     attachments: int = 100
     connections_per_ip: int = 50
     connections: int = 2000
+    auth_failures: Limit = Limit(Unit.REQUESTS, 10, 60, 10)  # of one client address, and for one user name
+    buffers: int = 256 * MB  # content in hand, both doors together
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,34 +222,6 @@ class Domain:
     require_dkim: bool = False
 
 
-class Unit(StrEnum):
-    """What a limit of a key counts."""
-
-    REQUESTS = "requests"
-    MESSAGES = "messages"
-    RECIPIENTS = "recipients"
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """A rate of a key: `count` in `period_s` seconds, as a token bucket that holds `burst`."""
-
-    unit: Unit
-    count: int
-    period_s: int
-    burst: int
-
-    @property
-    def rate(self) -> str:
-        """`100/min`."""
-        return f"{self.count}/{_PERIODS.get(self.period_s, f'{self.period_s}s')}"
-
-    def __str__(self) -> str:
-        """As the command line takes it: `recipients=100/min,burst=200`."""
-        burst = f",burst={self.burst}" if self.burst != self.count else ""
-        return f"{self.unit.value}={self.rate}{burst}"
-
-
 @dataclass(frozen=True, slots=True)
 class KeyConfig:
     """A key declared in the configuration. `senders` are the patterns of `from`; empty: any sender."""
@@ -231,6 +234,10 @@ class KeyConfig:
     scopes: tuple[str, ...] = ("send", "read")
     default_from: str | None = None
     limits: tuple[Limit, ...] = ()
+    networks: tuple[Network, ...] = ()  # where it may be used from; none: anywhere
+    default_domain: str | None = None  # of addresses without one, by SMTP
+    aliases: tuple[tuple[str, str], ...] = ()  # local names (lower case) to addresses, by SMTP
+    rewrite_from: str | None = None  # the From address and envelope sender that SMTP mail gets in place of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,6 +328,7 @@ class Config:
     retention: Retention = field(default_factory=Retention)
     pass_through: PassThrough = field(default_factory=PassThrough)
     dialects: Dialects = field(default_factory=Dialects)
+    local_key: str | None = None  # local.key: whose mail sendmail(8) and submit.sock hand in; None: off
     templates: Path | None = None  # a directory of templates
     log: Log = field(default_factory=Log)
     path: Path | None = None  # where it was read from

@@ -80,6 +80,8 @@ class Reason(Enum):
     TEMPLATE_ERROR = ("template_error", Answer(422, 550, "5.6.0"))
     LOOP = ("validation_error", Answer(422, 554, "5.4.6"))
     TOO_MANY_RECIPIENTS = ("validation_error", Answer(422, 452, "4.5.3"))
+    THROTTLED = ("rate_limit_exceeded", Answer(429, 421, "4.7.0"))
+    UNQUALIFIED = ("validation_error", Answer(422, 553, "5.1.3"))
     RATE_LIMITED = ("rate_limit_exceeded", Answer(429, 450, "4.7.1"))
     NO_ROUTE = ("no_active_providers", Answer(503, 451, "4.3.5"))
     BACKLOG_FULL = ("backlog_full", Answer(503, 452, "4.3.1"))

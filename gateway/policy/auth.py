@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.config import Limit
+from gateway.config import Limit, Network
 from gateway.errors import Reason, Refused
 from gateway.store.records import KeyRecord
 
@@ -38,6 +38,10 @@ class Principal:
     expires_at: int | None
     source: str = "store"
     limits: tuple[Limit, ...] = ()
+    networks: tuple[Network, ...] = ()  # where it may be used from; none: anywhere
+    default_domain: str | None = None
+    aliases: tuple[tuple[str, str], ...] = ()
+    rewrite_from: str | None = None
 
 
 def make_key(prefix: str = DEFAULT_PREFIX) -> str:

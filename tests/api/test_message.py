@@ -5,6 +5,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.api import document, fields, message, variables
 from gateway.config import Limits
@@ -504,6 +506,29 @@ def test_bounds_of_a_vendor(changes: dict[str, Any], path: str | None, code: str
     with pytest.raises(Refused) as caught:
         message.parse_request(mail, LIMITS, from_required=True, bounds=SENDMUX)
     assert [(problem.path, problem.code) for problem in caught.value.problems] == [(path, code)]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
+    max_leaves=12,
+)
+PLAUSIBLE = st.sampled_from(
+    [*(value for value in MAIL.values()), PDF, [PDF], "in 5m", "10s", 5, {"email": "a@example.com"}, ["a@example.com"]]
+)
+
+
+@given(st.dictionaries(st.sampled_from([*message.TABLE.names, *message.TABLE.refused, "odd"]), JSON | PLAUSIBLE))
+def test_whatever_is_sent_is_taken_or_refused_with_reasons(document: dict[str, Any]) -> None:
+    refusal: Refused | None = None
+    try:
+        message.parse_request(document, LIMITS, from_required=False, bounds=SENDMUX)
+    except Refused as error:
+        refusal = error
+    if refusal is not None:
+        assert refusal.reason.answer.http in {400, 422}
+        assert refusal.problems
+        assert all(str(problem).isprintable() for problem in refusal.problems)
 
 
 def test_an_address_twice_counts_once_towards_the_limit() -> None:

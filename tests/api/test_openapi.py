@@ -2,8 +2,10 @@
 
 import copy
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -29,6 +31,9 @@ from tests.api.test_message import BAD_CONTENT, BAD_TIMES, LIMITS, TIMES, WRONG
 
 DOCUMENT = json.loads(openapi.document(Config(hostname="mail.example.com", limits=LIMITS)))
 SCHEMAS = DOCUMENT["components"]["schemas"]
+
+
+REFERENCE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 
 
 def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -179,6 +184,19 @@ def test_the_examples_of_messages_are_taken() -> None:
     for one in taken["sendBatch"]["messages"]:
         message.parse(one, LIMITS)
     assert template_api.parse(taken["createTemplate"]).alias == "welcome"
+
+
+def test_the_reference_has_every_field_and_every_error() -> None:
+    rows = re.findall(r"^\| `(\w+)`(?: \(or `(\w+)`\))? \| ", REFERENCE, re.MULTILINE)
+    assert [(name, (alias,) if alias else ()) for name, alias in rows] == [
+        (field.name, field.aliases) for field in message.TABLE.fields
+    ]
+    assert all(f"`{name}`" in REFERENCE for name in message.TABLE.refused)
+    errors = re.findall(r"^\| ([\d, ]+) \| (.*) \|$", REFERENCE, re.MULTILINE)
+    documented = {code: statuses for statuses, row in errors for code in re.findall("`([a-z_]+)`", row)}
+    assert documented.keys() == codes.MEANINGS.keys()
+    for code, statuses in documented.items():
+        assert str(codes.STATUSES[code]) in statuses.split(", ")
 
 
 # Answers: every member is described, and what is described is there.

@@ -50,6 +50,7 @@ CODES: Final = {
     Reason.IDEMPOTENCY_CONFLICT: "idempotency_conflict",
     Reason.PAYLOAD_TOO_LARGE: "payload_too_large",
     Reason.RATE_LIMITED: "rate_limited",
+    Reason.THROTTLED: "rate_limited",
     Reason.NO_ROUTE: "service_unavailable",
     Reason.BACKLOG_FULL: "service_unavailable",
     Reason.STORAGE_UNAVAILABLE: "service_unavailable",
