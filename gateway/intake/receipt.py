@@ -25,7 +25,8 @@ class Item(msgspec.Struct, frozen=True, gc=False):
 
 
 class BatchReceipt(msgspec.Struct, frozen=True, gc=False):
-    """In the order of the request. `replayed`: the whole request was accepted before under the same key."""
+    """In the order of the request. `replayed`: the whole request was accepted before under the same key, and these are
+    its items as they were told then."""
 
     items: tuple[Item, ...]
     replayed: bool = False
@@ -52,6 +53,6 @@ def _written(item: Item) -> dict[str, Any]:
 
 def _read(item: dict[str, Any]) -> Item:
     if "uuid" in item:
-        return Item(Receipt(bytes.fromhex(item["uuid"]), item["status"], replayed=True), None)
+        return Item(Receipt(bytes.fromhex(item["uuid"]), item["status"], replayed=False), None)
     problems = [Problem(path, message, code) for path, message, code in item["problems"]]
     return Item(None, Refused(Reason[item["reason"]], item["text"], param=item["param"], problems=problems))

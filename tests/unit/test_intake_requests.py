@@ -192,6 +192,7 @@ async def test_a_named_batch_is_accepted_once(desk: Desk) -> None:
     first = await batch(desk, *items, key=key, request=("k", b"1" * 32))
     again = await batch(desk, *items, key=key, request=("k", b"1" * 32))
     assert (first.replayed, again.replayed) == (False, True)
+    assert first.items[0] == again.items[0]
     assert [item.receipt and item.receipt.uuid for item in first.items] == [
         item.receipt and item.receipt.uuid for item in again.items
     ]
