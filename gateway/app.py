@@ -21,6 +21,7 @@ from typing import Any, Self, TextIO
 
 from gateway.api import message as api_message
 from gateway.api.server import HttpServer
+from gateway.budget import Budget
 from gateway.config import Config
 from gateway.control import ControlServer
 from gateway.delivery.attempt import Couriers
@@ -32,10 +33,12 @@ from gateway.delivery.waits import Waits
 from gateway.doors import HttpDoor, SmtpDoor
 from gateway.errors import StoreError
 from gateway.intake import Intake
+from gateway.local import LocalServer, socket_path
 from gateway.manage import Action, Manager
 from gateway.observe import MailLog
 from gateway.policy.auth import KeyRing
 from gateway.policy.domains import Domains
+from gateway.policy.guard import Guard
 from gateway.policy.limits import Limiter
 from gateway.policy.templates import Templates
 from gateway.resolver import Resolver
@@ -176,6 +179,7 @@ class Gateway(Core):
         self._waits: Waits
         self._couriers: Couriers
         self._control: ControlServer
+        self._local: LocalServer | None = None
 
     async def open(self) -> None:
         """Start everything; returns when every listener accepts. Raises GatewayError, OSError (a busy port)."""
@@ -206,6 +210,8 @@ class Gateway(Core):
                 waits=self._waits,
             )
             await self._scheduler.start()
+            guard = Guard(config.limits.auth_failures, self.clock)  # one for both doors, as the budget is
+            budget = Budget(config.limits.buffers)
             self.http = HttpServer(
                 config,
                 HttpDoor(
@@ -219,16 +225,22 @@ class Gateway(Core):
                     clock=self.clock,
                     log=self.mail_log,
                     why_not_ready=self._why_not_ready,
+                    guard=guard,
                 ),
+                budget=budget,
             )
-            self.smtp = SmtpServer(
-                config,
-                SmtpDoor(self.keys, self.intake, self.clock, self.mail_log),
-                supervisor=self.supervisor,
-            )
+            smtp_door = SmtpDoor(self.keys, self.intake, self.clock, self.mail_log, guard=guard)
+            self.smtp = SmtpServer(config, smtp_door, supervisor=self.supervisor, budget=budget)
+            if config.local_key is not None:
+                path = socket_path(config)
+                self._local = LocalServer(
+                    config, config.local_key, path, smtp_door, supervisor=self.supervisor, budget=budget
+                )
             self._control = ControlServer(config.data_dir, self.actions(), self.supervisor)
             await self.http.start()
             await self.smtp.start()
+            if self._local is not None:
+                await self._local.start()
             await self._control.start()
             if config.tls is not None:
                 self.supervisor.start(self._follow_certificate(), name="certificate", critical=True)
@@ -260,9 +272,9 @@ class Gateway(Core):
         deadline = loop.time() + self.stop_timeout_s
         await self._control.stop()
         self._waits.close()
+        doors = (self.http, self.smtp) if self._local is None else (self.http, self.smtp, self._local)
         await asyncio.gather(
-            self.http.stop(self.stop_timeout_s / 2),
-            self.smtp.stop(self.stop_timeout_s / 2),
+            *(door.stop(self.stop_timeout_s / 2) for door in doors),
             self._scheduler.stop(max(0.0, deadline - loop.time() - 3)),
         )
         await self.supervisor.cancel_all(timeout_s=2)

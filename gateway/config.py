@@ -329,6 +329,7 @@ class Config:
     pass_through: PassThrough = field(default_factory=PassThrough)
     dialects: Dialects = field(default_factory=Dialects)
     local_key: str | None = None  # local.key: whose mail sendmail(8) and submit.sock hand in; None: off
+    local_socket: Path | None = None  # local.socket; None: the default place
     templates: Path | None = None  # a directory of templates
     log: Log = field(default_factory=Log)
     path: Path | None = None  # where it was read from

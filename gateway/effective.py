@@ -43,7 +43,10 @@ def _tree(config: Config) -> dict[str, Any]:
             "store": {"url": f"sqlite:{config.database}"},
             "max_message": _size(config.max_message),
             "tls": config.tls and {"certificate": str(config.tls.certificate), "key": str(config.tls.key)},
-            "http": {"listeners": [_http_listener(listener) for listener in config.http.listeners]},
+            "http": {
+                "listeners": [_http_listener(listener) for listener in config.http.listeners],
+                "trusted_proxies": [str(network) for network in config.http.trusted_proxies],
+            },
             "smtp": {"listeners": [_smtp_listener(listener) for listener in config.smtp.listeners]},
             "limits": _limits(config.limits),
             "dns": {"nameservers": [str(server) for server in config.dns.nameservers]},
@@ -62,6 +65,7 @@ def _tree(config: Config) -> dict[str, Any]:
             "pass_through": _pass_through(config.pass_through),
             "dialects": _dialects(config.dialects),
             "templates": config.templates and str(config.templates),
+            "local": {"key": config.local_key, "socket": config.local_socket and str(config.local_socket)},
             "log": {"level": config.log.level, "format": config.log.format},
         }
     )
@@ -85,13 +89,15 @@ def _smtp_listener(listener: SmtpListener) -> dict[str, Any]:
     )
 
 
-def _limits(limits: Limits) -> dict[str, int]:
+def _limits(limits: Limits) -> dict[str, Any]:
     return {
         "recipients_per_message": limits.recipients_per_message,
         "batch": limits.batch,
         "attachments": limits.attachments,
         "connections_per_ip": limits.connections_per_ip,
         "connections": limits.connections,
+        "auth_failures": limits.auth_failures.rate,
+        "buffers": _size(limits.buffers),
     }
 
 
@@ -136,6 +142,10 @@ def _key(key: KeyConfig) -> dict[str, Any]:
             "scopes": list(key.scopes),
             "default_from": key.default_from,
             "limits": [_limit(limit) for limit in key.limits] or None,
+            "ip": [str(network) for network in key.networks] or None,
+            "default_domain": key.default_domain,
+            "aliases": dict(key.aliases) or None,
+            "rewrite_from": key.rewrite_from,
         }
     )
 

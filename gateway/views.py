@@ -63,9 +63,16 @@ def row_view(row: QueueRow) -> dict[str, Any]:
     }
 
 
-def key_view(record: KeyRecord, now_ms: int | None = None) -> dict[str, Any]:
-    expired = now_ms is not None and record.expires_at is not None and record.expires_at <= now_ms
-    state = "revoked" if record.revoked_at is not None else "expired" if expired else "active"
+def key_state(record: KeyRecord, now_ms: int) -> str:
+    """`active`, `expired` or `revoked`."""
+    if record.revoked_at is not None:
+        return "revoked"
+    return "expired" if record.expires_at is not None and record.expires_at <= now_ms else "active"
+
+
+def key_view(record: KeyRecord, now_ms: int) -> dict[str, Any]:
+    """`old_until` is when the text before the last rotation ends to be good; None: there is none that is."""
+    rotating = record.old_until is not None and record.old_until > now_ms
     return {
         "name": record.name,
         "account": record.account,
@@ -74,12 +81,14 @@ def key_view(record: KeyRecord, now_ms: int | None = None) -> dict[str, Any]:
         "scopes": list(record.scopes),
         "default_from": record.default_from,
         "limits": [str(limit) for limit in record.limits],
+        "networks": [str(network) for network in record.networks],
         "hint": record.hint,
-        "state": state,
+        "state": key_state(record, now_ms),
         "source": "store",
         "created_at": time_view(record.created_at),
         "expires_at": time_view(record.expires_at),
         "revoked_at": time_view(record.revoked_at),
+        "old_until": time_view(record.old_until if rotating else None),
     }
 
 
@@ -93,12 +102,14 @@ def declared_key_view(key: KeyConfig) -> dict[str, Any]:
         "scopes": list(key.scopes),
         "default_from": key.default_from,
         "limits": [str(limit) for limit in key.limits],
+        "networks": [str(network) for network in key.networks],
         "hint": auth.hint(key.secret.value),
         "state": "active",
         "source": "config",
         "created_at": None,
         "expires_at": None,
         "revoked_at": None,
+        "old_until": None,
     }
 
 

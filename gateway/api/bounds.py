@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.api import fields
 from gateway.api.fields import Problems
 from gateway.api.table import Given
 from gateway.message.model import Mailbox
@@ -55,7 +56,7 @@ class Bounds:
         self, given: Mapping[str, Given], headers: tuple[tuple[str, str], ...], problems: Problems
     ) -> None:
         for name, value in headers:
-            path = f"{given['headers'].path}.{name}"
+            path = f"{given['headers'].path}.{fields.shown(name)}"
             if not name.lower().startswith(self.header_prefix):
                 _add(problems, path, f"the name must begin with {self.header_prefix.upper()}")
             if self.header_characters is not None and len(value) > self.header_characters:

@@ -2,18 +2,19 @@
 
 Guarantees: every answer leaves in one write with `X-Request-Id`, `application/json` without charset and a
 Server field without a version, also for what aiohttp itself refuses; a client that does not read is
-dropped; connections are bounded for the listener set and for each address (loopback is exempt: it is a
-reverse proxy or a program of this machine).
+dropped; connections are bounded for the listener set, below what the process may open, and for each address (loopback
+and trusted proxies are exempt: who is behind them is not known before a request).
 """
 
 import asyncio
 import ipaddress
 import logging
+import resource
 import time
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -21,12 +22,14 @@ from aiohttp.abc import AbstractStreamWriter
 from gateway.api import envelope
 from gateway.api.door import new_request_id
 from gateway.api.envelope import Answer, Fault, Headers, HttpError
+from gateway.api.proxies import TrustedProxies
 from gateway.config import Limits
 from gateway.errors import Reason, Refused
 
 KEEPALIVE_S: Final = 75.0  # also how long a connection may stay without a request (trust.md, S14)
 LINGER_S: Final = 5.0  # how long the rest of a refused body is read, so that the client sees the answer
 WRITE_S: Final = 30.0  # for a client to take an answer that does not fit the socket's buffer
+DESCRIPTORS: Final = 2  # of the process's open files, one in so many is for clients of this door; a quarter is SMTP's
 _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -120,9 +123,9 @@ class Connection(web.RequestHandler):
         if self._server.admit(self, transport):
             super().connection_made(transport)
             return
-        assert isinstance(transport, asyncio.WriteTransport)
-        transport.write(self._server.busy)
-        transport.close()
+        refused = cast("asyncio.WriteTransport", transport)  # uvloop's is one without being an instance
+        refused.write(self._server.busy)
+        refused.close()
 
     def handle_error(
         self,
@@ -134,7 +137,7 @@ class Connection(web.RequestHandler):
         """What aiohttp could not parse, and what our own handler let through."""
         del request, message  # they may hold what the client sent
         if status == 400:
-            log.debug("a request was not HTTP: %r", exc)
+            log.debug("a request was not HTTP: %s", type(exc).__name__)  # its text quotes what came
             error = HttpError(Fault.BAD_REQUEST, "The request is not valid HTTP.", close=True)
         else:
             log.error("a request failed", exc_info=exc)
@@ -146,12 +149,22 @@ class Connection(web.RequestHandler):
 class Connections(web.Server):
     """All connections of the HTTP door; the protocol factory of every listener."""
 
-    def __init__(self, handler: Handler, limits: Limits, date: DateHeader) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        limits: Limits,
+        date: DateHeader,
+        *,
+        proxies: TrustedProxies,
+        keepalive_s: float = KEEPALIVE_S,
+    ) -> None:
         super().__init__(handler)
         self.date = date
-        self._limits = limits
+        self._most = min(limits.connections, _descriptors() // DESCRIPTORS)
+        self._most_of_one = limits.connections_per_ip
+        self._proxies = proxies
         self._options: dict[str, Any] = {
-            "keepalive_timeout": KEEPALIVE_S,
+            "keepalive_timeout": keepalive_s,
             "lingering_time": LINGER_S,
             "access_log": None,
             "auto_decompress": False,
@@ -164,13 +177,13 @@ class Connections(web.Server):
 
     def admit(self, connection: web.RequestHandler, transport: asyncio.BaseTransport) -> bool:
         """Is there room for one more, and for one more from there?"""
-        if len(self._connections) >= self._limits.connections:
+        if len(self._connections) >= self._most:
             return False
         peer = transport.get_extra_info("peername")
-        if not peer or ipaddress.ip_address(peer[0].partition("%")[0]).is_loopback:
+        if not peer or self._proxies.trusts(peer[0]) or ipaddress.ip_address(peer[0].partition("%")[0]).is_loopback:
             return True
         count = self._per_address.get(peer[0], 0)
-        if count >= self._limits.connections_per_ip:
+        if count >= self._most_of_one:
             return False
         self._per_address[peer[0]] = count + 1
         self._addresses[connection] = peer[0]
@@ -191,3 +204,8 @@ class Connections(web.Server):
         refused = Refused(Reason.BACKLOG_FULL, "Too many connections.", retry_after_s=5)
         written = Written(envelope.refusal(refused, request_id), request_id, self.date.now())
         return written.closing()
+
+
+def _descriptors() -> int:
+    """How many files this process may have open: without one of them no mail is stored or delivered."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -6,7 +6,9 @@ Guarantees: every answer has the shape of the dialect its path belongs to, and a
 
 import asyncio
 import logging
+import os
 import re
+import socket
 import ssl
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
@@ -15,17 +17,21 @@ from aiohttp import http_parser, web
 
 from gateway.api import body, foreign, native
 from gateway.api.body import Bodies
-from gateway.api.connection import Connections, DateHeader, Written
+from gateway.api.connection import KEEPALIVE_S, Connections, DateHeader, Written
 from gateway.api.dialect import Dialect
 from gateway.api.door import Call, Door, new_request_id
 from gateway.api.envelope import SHUTTING_DOWN, Answer, Fault, Headers, HttpError
+from gateway.api.proxies import TrustedProxies
 from gateway.api.routing import Place, Routes
 from gateway.api.service import Service
+from gateway.budget import WAIT_S, Budget, return_large_blocks
 from gateway.config import Config, HttpListener, Listen, ListenerTls
 from gateway.errors import ConfigError, Problem, Reason, Refused, StoreError, StoreFull
 
 DECODERS: Final = 2  # threads for large bodies: more would only fight for the interpreter
 BACKLOG: Final = 1024  # connections the kernel keeps while the loop is busy
+# Connections taken in one turn of the loop. asyncio tries (and logs) each of them anew where no file can be opened.
+ACCEPTS: Final = 4
 _ABORT_S: Final = 0.2  # for connections that are cut after the deadline of a stop
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -35,8 +41,9 @@ log = logging.getLogger("gateway.api")
 class HttpServer:
     """Serves the API on every configured listener until `stop`.
 
-    `addresses` are those bound, in the order of the configuration. `body_grace_s`: seconds any body may take;
-    `buffer_bytes`: all bodies in hand together.
+    `addresses` are those bound, in the order of the configuration. `budget` is shared with the other door;
+    `body_grace_s`: seconds any body may take, `room_wait_s`: it may wait for memory, `keepalive_s`: a connection may
+    stay without a whole request.
     """
 
     def __init__(
@@ -44,8 +51,10 @@ class HttpServer:
         config: Config,
         door: Door,
         *,
+        budget: Budget | None = None,
         body_grace_s: float = body.GRACE_S,
-        buffer_bytes: int = body.BUFFER_BYTES,
+        room_wait_s: float = WAIT_S,
+        keepalive_s: float = KEEPALIVE_S,
     ) -> None:
         self._config = config
         self._pool = ThreadPoolExecutor(DECODERS, thread_name_prefix="http-decode")
@@ -55,7 +64,10 @@ class HttpServer:
         self._connections: Connections | None = None
         self._busy = 0
         self._idle: asyncio.Future[None] | None = None
-        bodies = Bodies(config.max_message, grace_s=body_grace_s, buffer_bytes=buffer_bytes)
+        self._proxies = TrustedProxies(config.http.trusted_proxies)
+        self._keepalive_s = keepalive_s
+        memory = Budget(config.limits.buffers) if budget is None else budget
+        bodies = Bodies(config.max_message, memory, grace_s=body_grace_s, wait_s=room_wait_s)
         self._service = Service(config, door, bodies, self._pool)
         served = [dialect for dialect in foreign.DIALECTS if dialect.name not in config.dialects.disabled]
         self._routes = Routes.of(native.DIALECT, served)
@@ -65,7 +77,10 @@ class HttpServer:
         """Bind every listener; when one cannot be bound, none stays. Raises OSError, ConfigError."""
         if http_parser.HttpRequestParser.__module__ != "aiohttp._http_parser":
             log.warning("aiohttp runs without its C parser: slower, and other rules at the edges of HTTP")
-        self._connections = Connections(self._handle, self._config.limits, self._date)
+        return_large_blocks()
+        self._connections = Connections(
+            self._handle, self._config.limits, self._date, proxies=self._proxies, keepalive_s=self._keepalive_s
+        )
         try:
             for listener in self._config.http.listeners:
                 self._listeners.append(await self._listen(listener, self._connections))
@@ -97,9 +112,13 @@ class HttpServer:
 
     async def _listen(self, listener: HttpListener, connections: Connections) -> asyncio.Server:
         context = self._context() if listener.tls is ListenerTls.IMPLICIT else None
-        return await asyncio.get_running_loop().create_server(
-            connections, listener.listen.host, listener.listen.port, ssl=context, backlog=BACKLOG
+        server = await asyncio.get_running_loop().create_server(
+            connections, listener.listen.host, listener.listen.port, ssl=context, backlog=ACCEPTS
         )
+        for sock in server.sockets:
+            with socket.socket(fileno=os.dup(sock.fileno())) as same:  # the loop's own view of it cannot listen
+                same.listen(BACKLOG)
+        return server
 
     def _context(self) -> ssl.SSLContext:
         tls = self._config.tls
@@ -131,7 +150,9 @@ class HttpServer:
             path, query = request.path, request.query_string
         place = self._routes.find(path)
         dialect = place.dialect if place is not None else self._routes.owner(path)
-        call = Call(request, request_id, request.remote or "", place.argument if place is not None else "", query)
+        call = Call(
+            request, request_id, self._proxies.client(request), place.argument if place is not None else "", query
+        )
         try:
             answer = await self._serve(place, call, path)
         except Refused as refused:
@@ -151,6 +172,7 @@ class HttpServer:
         return answer, self._limits(dialect, call)
 
     async def _serve(self, place: Place | None, call: Call, path: str) -> Answer:
+        _check_framing(call.request)
         if place is None:
             raise Refused(Reason.NOT_FOUND, "There is nothing at this path.")
         methods = place.methods
@@ -166,6 +188,14 @@ class HttpServer:
         if call.principal is None or not call.principal.limits:
             return ()
         return dialect.limit_headers(self._service.door.allowances(call.principal))
+
+
+def _check_framing(request: web.BaseRequest) -> None:
+    """Refuse what other readers of the connection may see the end of elsewhere. Raises HttpError."""
+    if request.version < (1, 1) and "Transfer-Encoding" in request.headers:  # RFC 9112, 6.1: the framing is faulty
+        raise HttpError(Fault.BAD_REQUEST, "HTTP/1.0 has no Transfer-Encoding.", close=True)
+    if request.method == "CONNECT":  # whoever asks for a tunnel may send anything next
+        raise HttpError(Fault.BAD_REQUEST, "This is not a proxy.", close=True)
 
 
 def _bound(server: asyncio.Server) -> Listen:

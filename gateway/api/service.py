@@ -1,7 +1,7 @@
 """What the operations of every dialect are made of: the caller, the body, the door behind them.
 
 Guarantees: a scope is checked before a body is read; a body is refused by its header where that is enough, and its
-bytes are in the budget until the request is done; a document of more than LARGE_BYTES is decoded in a thread.
+memory is in the budget until the request is done; a document of more than LARGE_BYTES is decoded in a thread.
 """
 
 import asyncio
@@ -65,10 +65,5 @@ class Service:
     async def body(self, call: Call, *, max_bytes: int | None = None) -> AsyncIterator[Body]:
         """The request's body; its memory is accounted for until the end of the block. Raises HttpError, Refused."""
         self._bodies.check(call.request, max_bytes)
-        content = await self._bodies.read(call.request, max_bytes)
-        body = Body(content, self._pool)
-        del content
-        try:
-            yield body
-        finally:
-            self._bodies.release(body.size)
+        with self._bodies.share() as share:
+            yield Body(await self._bodies.read(call.request, share, max_bytes), self._pool)

@@ -1,6 +1,7 @@
 """The command line: one file per noun. Parses, asks the daemon (or opens the store itself), prints.
 
-Exit codes: 0 done, 1 refused or not found, 2 usage, 75 try again later, 78 the configuration cannot be used.
+Exit codes: 0 done, 1 refused or not found, 2 usage, 75 try again later, 78 the configuration cannot be used; those of
+`sendmail` are sysexits.h's (sendmail.py).
 """
 
 import argparse
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import gateway
-from gateway.cli import check, connect, domain, key, output, queue, send, serve, template
+from gateway.cli import check, connect, domain, key, output, queue, send, sendmail, serve, template
 from gateway.config import default_path
 from gateway.errors import ConfigError, GatewayError, StoreError
 
@@ -21,7 +22,7 @@ EXIT_INTERRUPTED = 130
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run one command; returns its exit code."""
+    """Run one command (without the program's name); returns its exit code."""
     output.prepare(sys.stdout, sys.stderr)
     parser = _parser()
     for argument in argv:
@@ -68,6 +69,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"mail-gateway {gateway.__version__}")
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
-    for noun in (serve, check, key, domain, template, queue, send):
+    for noun in (serve, check, key, domain, template, queue, send, sendmail):
         noun.register(verbs, common)
     return parser

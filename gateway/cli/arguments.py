@@ -5,6 +5,7 @@ from typing import Final
 
 from gateway import configfile, yamltree
 from gateway.config import Listen
+from gateway.configfile import grammar
 
 MAX_DURATION_S: Final = 100 * 365 * 86_400  # a time that far from now is still a date
 
@@ -18,6 +19,22 @@ def duration(text: str) -> float:
     if not 0 < seconds <= MAX_DURATION_S:
         raise ArgumentTypeError(f"{text!r} is not more than nothing and at most 100 years")
     return seconds
+
+
+def delay(text: str) -> float:
+    """Seconds as `duration` reads them; `0s` too."""
+    try:
+        return 0.0 if yamltree.duration_s(text) == 0 else duration(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from error
+
+
+def network(text: str) -> str:
+    """`192.168.1.0/24`, `192.0.2.7`; as text, for it goes to the daemon."""
+    try:
+        return str(grammar.network(text))
+    except ValueError as error:
+        raise ArgumentTypeError(f"{text!r} is {error}") from error
 
 
 def listen(text: str) -> Listen:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from gateway import config, configfile, control
-from gateway.app import Core, DataDirLocked
 from gateway.errors import GatewayError, Problem, Reason, Refused, StoreError
 
 
@@ -63,6 +62,8 @@ def load(file: Path | None) -> config.Config:
 
 
 async def _alone(settings: config.Config, action: str, args: dict[str, Any]) -> Any:
+    from gateway.app import Core, DataDirLocked  # half a second, which who asks a running daemon does not pay
+
     core = Core(settings)
     try:
         async with core:

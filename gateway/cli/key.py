@@ -16,8 +16,8 @@ class SecretError(GatewayError):
 
 
 def register(verbs: Any, common: argparse.ArgumentParser) -> None:
-    parser = verbs.add_parser("key", parents=[common], help="create, list, show, revoke keys")
-    nouns = parser.add_subparsers(metavar="create|list|show|revoke", required=True)
+    parser = verbs.add_parser("key", parents=[common], help="create, list, show, rotate, revoke keys")
+    nouns = parser.add_subparsers(metavar="create|list|show|rotate|revoke", required=True)
 
     create = nouns.add_parser("create", parents=[common], help="create a key; its text is printed once")
     create.add_argument("name")
@@ -50,9 +50,16 @@ def register(verbs: Any, common: argparse.ArgumentParser) -> None:
         help="how much it may send: requests, messages or recipients =N/s, /min, /hour or /day, and ,burst=N at once "
         "(default: N); such as recipients=100/min,burst=200. May be repeated",
     )
-    text = create.add_mutually_exclusive_group()
-    text.add_argument("--prefix", metavar="P", help="how its text begins (default: mgw_)")
-    text.add_argument("--secret-stdin", action="store_true", help="read its text from standard input")
+    create.add_argument(
+        "--ip",
+        dest="networks",
+        action="append",
+        type=values.network,
+        metavar="NET",
+        help="where it may be used from: an address or a network, such as 192.168.1.0/24 (default: anywhere). May be "
+        "repeated",
+    )
+    _add_text(create)
     output.add_json(create)
     create.set_defaults(run=_create)
 
@@ -60,19 +67,41 @@ def register(verbs: Any, common: argparse.ArgumentParser) -> None:
     output.add_json(listing)
     listing.set_defaults(run=_list)
 
-    for verb, run, text_ in (
+    rotate = nouns.add_parser("rotate", parents=[common], help="give a key a new text, which is printed once")
+    rotate.add_argument("name")
+    rotate.add_argument(
+        "--overlap",
+        type=values.delay,
+        metavar="24h",
+        help="how long the old text stays good (default: 24h); 0s where strangers have it",
+    )
+    _add_text(rotate)
+    output.add_json(rotate)
+    rotate.set_defaults(run=_rotate)
+
+    for verb, run, help_ in (
         ("show", _show, "one key, without its text"),
         ("revoke", _revoke, "end a key at once, for good"),
     ):
-        one = nouns.add_parser(verb, parents=[common], help=text_)
+        one = nouns.add_parser(verb, parents=[common], help=help_)
         one.add_argument("name")
         output.add_json(one)
         one.set_defaults(run=run)
 
 
+def _add_text(parser: argparse.ArgumentParser) -> None:
+    """What the text of a key is made of."""
+    text = parser.add_mutually_exclusive_group()
+    text.add_argument("--prefix", metavar="P", help="how its text begins (default: mgw_)")
+    text.add_argument("--secret-stdin", action="store_true", help="read its text from standard input")
+    text.add_argument(
+        "--short", action="store_true", help="20 small letters and digits, for devices; the key must be bound by --ip"
+    )
+
+
 def _create(arguments: argparse.Namespace) -> int:
-    secret = _read_secret() if arguments.secret_stdin else None
-    result = connect.Desk(arguments).act(
+    return _made(
+        arguments,
         "key.create",
         {
             "name": arguments.name,
@@ -83,10 +112,20 @@ def _create(arguments: argparse.Namespace) -> int:
             "default_from": arguments.default_from,
             "expires_s": arguments.expires,
             "limits": arguments.limits,
-            "prefix": arguments.prefix,
-            "secret": secret,
+            "networks": arguments.networks,
         },
     )
+
+
+def _rotate(arguments: argparse.Namespace) -> int:
+    return _made(arguments, "key.rotate", {"name": arguments.name, "overlap_s": arguments.overlap})
+
+
+def _made(arguments: argparse.Namespace, action: str, args: dict[str, Any]) -> int:
+    """Do what gives a key a text, and print that once."""
+    secret = _read_secret() if arguments.secret_stdin else None
+    text = {"prefix": arguments.prefix, "short": arguments.short, "secret": secret}
+    result = connect.Desk(arguments).act(action, args | text)
     if secret is not None:
         del result["secret"]  # who gave it knows it
 
@@ -104,16 +143,17 @@ def _create(arguments: argparse.Namespace) -> int:
 def _list(arguments: argparse.Namespace) -> int:
     def people(keys: Any) -> None:
         output.table(
-            ["NAME", "STATE", "ACCOUNT", "ROUTE", "FROM", "SCOPES", "LIMITS", "KEY", "EXPIRES", "SOURCE"],
+            ["NAME", "STATE", "ACCOUNT", "ROUTE", "FROM", "SCOPES", "LIMITS", "IP", "KEY", "EXPIRES", "SOURCE"],
             [
                 [
                     key["name"],
-                    key["state"],
+                    key["state"] + (" (rotating)" if key["old_until"] else ""),
                     key["account"],
                     key["route"] or "(default)",
                     key["from"],
                     key["scopes"],
                     _limits(key),
+                    key["networks"],
                     key["hint"],
                     key["expires_at"] or "never",
                     key["source"],
@@ -157,9 +197,11 @@ def _print_key(key: Any) -> None:
             ("from", key["from"]),
             ("scopes", key["scopes"]),
             ("limits", _limits(key)),
+            ("ip", key["networks"]),
             ("key", key["hint"]),
             ("default from", key["default_from"]),
             ("expires", key["expires_at"] or "never"),
+            ("old key ends", key["old_until"]),
             ("created", key["created_at"]),
             ("source", key["source"]),
         ]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gateway import config as tree
 from gateway import yamltree
+from gateway.configfile import local
 from gateway.configfile.document import read_document
 from gateway.configfile.grammar import is_loopback, parse_listen
 from gateway.configfile.limits import parse_limit, parse_limits
@@ -17,7 +18,16 @@ from gateway.configfile.sources import Sources
 from gateway.errors import ConfigError, Problem
 from gateway.yamltree import Findings
 
-__all__ = ["is_loopback", "load", "parse_limit", "parse_limits", "parse_listen", "read_config", "read_data_dir"]
+__all__ = [
+    "is_loopback",
+    "load",
+    "parse_limit",
+    "parse_limits",
+    "parse_listen",
+    "read_config",
+    "read_data_dir",
+    "read_local_socket",
+]
 
 
 def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> tree.Config:
@@ -55,6 +65,21 @@ def read_data_dir(path: Path | None) -> Path:
     if findings.problems or data_dir is None:
         raise ConfigError(findings.problems)
     return data_dir
+
+
+def read_local_socket(path: Path | None) -> Path | None:
+    """Only `local.socket`, for programs that hand mail in and for the daemon that takes it; None: the default place.
+
+    Raises ConfigError where the file cannot be read.
+    """
+    findings = Findings()
+    text = _text(path or tree.default_path(), findings)
+    root = yamltree.read(text, findings) if text is not None else None
+    value = root.section().get("local") if root is not None else None
+    socket = local.read_socket(value) if value is not None else None
+    if findings.problems:
+        raise ConfigError(findings.problems)
+    return socket
 
 
 def _read(path: Path, sources: Sources, findings: Findings) -> tree.Config:

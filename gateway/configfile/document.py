@@ -6,7 +6,7 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from gateway import config as tree
-from gateway.configfile import delivery, domains, grammar, keys, listeners, passthrough, routes
+from gateway.configfile import delivery, domains, grammar, keys, listeners, local, passthrough, routes
 from gateway.configfile.listeners import Bound
 from gateway.configfile.sources import Sources
 from gateway.errors import Problem
@@ -16,12 +16,15 @@ from gateway.yamltree import Section, Value
 def read_document(root: Value, sources: Sources) -> tree.Config:
     """The configuration; what could not be read has its default, and is in the findings."""
     top = root.section()
-    top.later("local")
     data_dir = sources.take_data_dir(top)
     bound: list[Bound] = []
     default_routes = tree.default_routes()
     ways, known_routes = top.take(
         "routes", lambda value: routes.read_routes(value, sources), (default_routes, frozenset(default_routes))
+    )
+    declared = top.take("keys", lambda value: keys.read_keys(value, sources, known_routes), {})
+    local_key, local_socket = top.take(
+        "local", lambda value: local.read_local(value, top.get("keys"), declared), (None, None)
     )
     config = tree.Config(
         hostname=_hostname(top),
@@ -29,19 +32,22 @@ def read_document(root: Value, sources: Sources) -> tree.Config:
         database=top.take("store", _database, tree.DATABASE),
         max_message=top.parsed("max_message", grammar.message_size, tree.MAX_MESSAGE),
         tls=top.take("tls", lambda value: listeners.read_tls(value, sources), None),
-        http=top.take("http", lambda value: listeners.read_http(value, bound), None) or _default_http(root, bound),
+        http=top.take("http", lambda value: listeners.read_http(value, bound), None)
+        or listeners.default_http(root, bound),
         smtp=top.take("smtp", lambda value: listeners.read_smtp(value, bound), None) or _default_smtp(root, bound),
         limits=top.take("limits", _limits, tree.Limits()),
         dns=top.take("dns", _dns, tree.Dns()),
         routes=ways,
         default_route=top.take("default_route", Value.text, tree.DEFAULT_ROUTE),
         domains=top.take("domains", lambda value: domains.read_domains(value, sources), {}),
-        keys=top.take("keys", lambda value: keys.read_keys(value, sources, known_routes), {}),
+        keys=declared,
         delivery=top.take("delivery", delivery.read_delivery, tree.Delivery()),
         retention=top.take("retention", delivery.read_retention, tree.Retention()),
         pass_through=top.take("pass_through", passthrough.read_pass_through, tree.PassThrough()),
         dialects=top.take("dialects", _dialects, tree.Dialects()),
         templates=top.take("templates", sources.directory, None),
+        local_key=local_key,
+        local_socket=local_socket,
         log=top.take("log", _log, tree.Log()),
         path=sources.path,
     )
@@ -84,13 +90,6 @@ def _database(value: Value) -> Path | None:
     return Path(name)
 
 
-def _default_http(root: Value, bound: list[Bound]) -> tree.Http:
-    http = tree.Http()
-    place = Value(root.node, "http.listeners", root.findings)
-    bound.extend(Bound(listener.listen, listener.tls, place) for listener in http.listeners)
-    return http
-
-
 def _default_smtp(root: Value, bound: list[Bound]) -> tree.Smtp:
     smtp = tree.Smtp()
     place = Value(root.node, "smtp.listeners", root.findings)
@@ -100,17 +99,24 @@ def _default_smtp(root: Value, bound: list[Bound]) -> tree.Smtp:
 
 def _limits(value: Value) -> tree.Limits:
     section = value.section()
-    section.later("auth_failures", "buffers", "backlog", "free_disk")
+    section.later("backlog", "free_disk")
     default = tree.Limits()
-    limits = tree.Limits(
+    found = tree.Limits(
         recipients_per_message=section.take("recipients_per_message", Value.integer, default.recipients_per_message),
         batch=section.take("batch", Value.integer, default.batch),
         attachments=section.take("attachments", Value.integer, default.attachments),
         connections_per_ip=section.take("connections_per_ip", Value.integer, default.connections_per_ip),
         connections=section.take("connections", Value.integer, default.connections),
+        auth_failures=section.parsed("auth_failures", _failures, default.auth_failures),
+        buffers=section.parsed("buffers", grammar.buffers_size, default.buffers),
     )
     section.close()
-    return limits
+    return found
+
+
+def _failures(text: str) -> tree.Limit:
+    count, period_s = grammar.rate(text)
+    return tree.Limit(tree.Unit.REQUESTS, count, period_s, burst=count)
 
 
 def _dns(value: Value) -> tree.Dns:

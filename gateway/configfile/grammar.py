@@ -18,11 +18,14 @@ RELAY_PORTS: Final = (25, 465, 587, 2525)  # no other: a relay that a request na
 MIN_SECRET: Final = 22  # characters: 128 bits in base 62
 _MIN_MESSAGE: Final = 1_000
 _MAX_MESSAGE: Final = 1_000_000_000
+_MIN_BUFFERS: Final = 1_000_000
+_MAX_BUFFERS: Final = 1_000_000_000_000
 _LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _LABELS: Final = rf"{_LABEL}(?:\.{_LABEL})*"
 # RFC 1123, 2.1: the last label of a name is not all digits, so that it is never taken for an address.
 _HOST: Final = rf"(?=[^@]{{1,253}}\Z)(?!(?:[^@]*\.)?\d+\Z){_LABELS}"
 _LOCAL: Final = r"(?!\.)(?![^@]*\.(?:\.|@))[A-Za-z0-9!#$%&'+/=?^_`{|}~.-]{1,64}"
+_WORD: Final = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _RATE: Final = re.compile(r"(\d{1,10})/(s|sec|min|hour|h|day|d)", re.ASCII)
 _PERIODS_S: Final = {"s": 1, "sec": 1, "min": 60, "hour": 3600, "h": 3600, "day": 86_400, "d": 86_400}
 _MAX_COUNT: Final = 1_000_000_000
@@ -72,6 +75,7 @@ mailbox = _checked(
     rf"{_LOCAL}@{_HOST}|[^\x00-\x1f\x7f<>\",;@]*<{_LOCAL}@{_HOST}>|\"[^\x00-\x1f\x7f\"\\]*\" *<{_LOCAL}@{_HOST}>",
     "an address like shop@example.com or Shop <shop@example.com>",
 )
+_address = _checked(rf"{_LOCAL}@{_HOST}", "an address like ops@example.com (an international domain as xn--...)")
 scope = _checked("|".join(SCOPES), f"one of {', '.join(SCOPES)}")
 dialect = _checked("|".join(DIALECTS), f"one of {', '.join(DIALECTS)}")
 tls_version = _checked(r"1\.[0-3]", "1.0, 1.1, 1.2 or 1.3")
@@ -160,6 +164,19 @@ def rate(text: str) -> tuple[int, int]:
     return int(match[1]), _PERIODS_S[match[2]]
 
 
+def address(text: str) -> str:
+    """An address without a name; its domain in lower case."""
+    local, _, domain = _address(text).rpartition("@")
+    return f"{local}@{domain.lower()}"
+
+
+def local_name(text: str) -> str:
+    """A local part on its own (`root`), in lower case: old programs write it as they like."""
+    if len(text) > 64 or not re.fullmatch(rf"{_WORD}(?:\.{_WORD})*", text, re.ASCII):
+        raise ValueError(f"{text!r} is not a name without a domain, like root")
+    return text.lower()
+
+
 def port(text: str) -> int:
     if not re.fullmatch(r"\d{1,5}", text, re.ASCII) or not 0 < int(text) < 65536:
         raise ValueError(f"{text!r} is not a port")
@@ -176,6 +193,13 @@ def message_size(text: str) -> int:
     size = yamltree.size_bytes(text)
     if not _MIN_MESSAGE <= size <= _MAX_MESSAGE:
         raise ValueError("must be from 1KB to 1GB")
+    return size
+
+
+def buffers_size(text: str) -> int:
+    size = yamltree.size_bytes(text)
+    if not _MIN_BUFFERS <= size <= _MAX_BUFFERS:
+        raise ValueError("must be from 1MB to 1000GB")
     return size
 
 

@@ -1,11 +1,15 @@
-"""The keys declared in the file: secrets, routes, allowed senders, scopes, limits."""
+"""The keys declared in the file: secrets, routes, allowed senders and networks, scopes, limits, help for old ones."""
 
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
+from typing import TypeVar
 
 from gateway.config import KeyConfig, Secret
 from gateway.configfile import grammar, limits
 from gateway.configfile.sources import Sources
 from gateway.yamltree import Section, Value
+
+T = TypeVar("T")
 
 
 def read_keys(value: Value, sources: Sources, routes: AbstractSet[str]) -> dict[str, KeyConfig]:
@@ -29,13 +33,17 @@ def read_keys(value: Value, sources: Sources, routes: AbstractSet[str]) -> dict[
 
 def _key(name: str, value: Value, sources: Sources, routes: AbstractSet[str]) -> KeyConfig | None:
     section = value.section()
-    section.later("mode", "default_domain", "aliases", "rewrite_from", "track", "dsn", "duplicates")
+    section.later("mode", "track", "dsn", "duplicates")
     section.require("secret")
     secret = section.take("secret", lambda given: _secret(given, sources), None)
     account = section.parsed("account", grammar.name, name)
     default_from = section.parsed("default_from", grammar.mailbox, None)
     senders = tuple(_each(section, "from", grammar.sender_pattern))
     scopes = tuple(_each(section, "scopes", grammar.scope)) or ("send", "read")
+    networks = tuple(_each(section, "ip", grammar.network))
+    default_domain = section.parsed("default_domain", grammar.domain, None)
+    aliases = section.take("aliases", _aliases, ())
+    rewrite_from = section.parsed("rewrite_from", grammar.address, None)
     limited = section.take("limits", limits.read_limits, ())
     route = section.take("route", Value.text, None)
     named = section.get("route")
@@ -53,6 +61,10 @@ def _key(name: str, value: Value, sources: Sources, routes: AbstractSet[str]) ->
         scopes=scopes,
         default_from=default_from,
         limits=limited,
+        networks=networks,
+        default_domain=default_domain,
+        aliases=aliases,
+        rewrite_from=rewrite_from,
     )
 
 
@@ -68,7 +80,24 @@ def _secret(value: Value, sources: Sources) -> Secret | None:
     return secret
 
 
-def _each(section: Section, name: str, parse: grammar.Check) -> list[str]:
+def _aliases(value: Value) -> tuple[tuple[str, str], ...]:
+    """`{root: ops@example.com}`: local names in lower case, and where their mail goes."""
+    found: dict[str, str] = {}
+    for written, child in value.section().rest():
+        target = child.parsed(grammar.address)
+        try:
+            name = grammar.local_name(written)
+        except ValueError as error:
+            child.problem(str(error))
+            continue
+        if name in found:
+            child.problem(f"is given twice: {name} is the same name")
+        elif target is not None:
+            found[name] = target
+    return tuple(found.items())
+
+
+def _each(section: Section, name: str, parse: Callable[[str], T]) -> list[T]:
     """The items of a list. An empty one is a problem: it would mean the same as none, and look like nobody."""
     value = section.get(name)
     if value is None:
@@ -76,4 +105,4 @@ def _each(section: Section, name: str, parse: grammar.Check) -> list[str]:
     items = list(value.items())
     if not items and value.is_list:
         value.problem("needs at least one; leave it out for the default")
-    return [text for item in items if (text := item.parsed(parse)) is not None]
+    return [result for item in items if (result := item.parsed(parse)) is not None]

@@ -58,17 +58,38 @@ def _warn_of_its_dates(value: Value, chain: Path, sources: Sources) -> None:
         value.warning(f"the certificate is not valid before {certificate.not_valid_before_utc:%Y-%m-%d}")
 
 
-def read_http(value: Value, bound: list[Bound]) -> Http | None:
+def read_http(value: Value, bound: list[Bound]) -> Http:
     section = value.section()
-    section.later("admin", "public_url", "trusted_proxies")
+    section.later("admin", "public_url")
     listeners = section.get("listeners")
+    proxies = section.take("trusted_proxies", _proxies, ())
     section.close()
     if listeners is None:
-        return None
-    return Http(tuple(_http_listener(item, bound) for item in listeners.items()))
+        return default_http(value, bound, proxies)
+    return Http(tuple(_http_listener(item, bound, proxied=bool(proxies)) for item in listeners.items()), proxies)
 
 
-def _http_listener(value: Value, bound: list[Bound]) -> HttpListener:
+def default_http(value: Value, bound: list[Bound], proxies: tuple[Network, ...] = ()) -> Http:
+    """What is served where no listener is given; `value` is the place that could give one."""
+    http = Http(trusted_proxies=proxies)
+    place = Value(value.node, "http.listeners", value.findings, value.line)
+    bound.extend(Bound(listener.listen, listener.tls, place) for listener in http.listeners)
+    return http
+
+
+def _proxies(value: Value) -> tuple[Network, ...]:
+    found = []
+    for item in value.items():
+        network = item.parsed(grammar.network)
+        if network is None:
+            continue
+        if grammar.is_open(network):
+            item.problem(f"{network} is full of strangers, who could all say that they are somebody else")
+        found.append(network)
+    return tuple(found)
+
+
+def _http_listener(value: Value, bound: list[Bound], *, proxied: bool) -> HttpListener:
     section = value.section()
     default = HttpListener()
     place = section.require("listen")
@@ -81,8 +102,12 @@ def _http_listener(value: Value, bound: list[Bound]) -> HttpListener:
     if listener.tls is ListenerTls.STARTTLS:
         value.problem("HTTP has no STARTTLS: tls is none or implicit")
         return listener
-    if listener.tls is ListenerTls.NONE and not listener.insecure and not grammar.is_loopback(listener.listen.host):
-        value.problem("keys would travel in clear: set tls: implicit, or insecure: true where a proxy in front has TLS")
+    guarded = listener.insecure or proxied or grammar.is_loopback(listener.listen.host)
+    if listener.tls is ListenerTls.NONE and not guarded:
+        value.problem(
+            "keys would travel in clear: set tls: implicit, or trusted_proxies or insecure: true "
+            "where a proxy in front has TLS"
+        )
     if place is not None:
         bound.append(Bound(listener.listen, listener.tls, place))
     return listener

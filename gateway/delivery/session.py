@@ -180,8 +180,8 @@ async def _authenticate(
     protocol: SMTPProtocol, username: str, password: str, mechanisms: list[str], timeouts: Timeouts
 ) -> None:
     if "plain" in mechanisms:
-        command = b"AUTH PLAIN " + auth_plain_encode(username, password)
-        reply = await _reply(protocol, "auth", command, timeouts.command_s)
+        secret = auth_plain_encode(username, password)
+        reply = await _reply(protocol, "auth", b"AUTH PLAIN " + secret, timeouts.command_s)
     elif "login" in mechanisms:
         name, secret = auth_login_encode(username, password)
         reply = await _reply(protocol, "auth", b"AUTH LOGIN", timeouts.command_s)
@@ -194,7 +194,7 @@ async def _authenticate(
             f"the relay offers neither AUTH PLAIN nor LOGIN ({' '.join(mechanisms) or 'no AUTH at all'})",
         )
     if reply.code != 235:
-        raise _refused("auth", reply)
+        raise _refused("auth", _discreet(reply, password, secret.decode()))
 
 
 async def _reply(protocol: SMTPProtocol, stage: str, command: bytes | None, timeout_s: float) -> SMTPResponse:
@@ -207,6 +207,14 @@ async def _reply(protocol: SMTPProtocol, stage: str, command: bytes | None, time
         raise _Failed(stage, f"not an SMTP reply{said}") from error
     except (SMTPException, OSError) as error:
         raise _Failed(stage, str(error) or type(error).__name__) from error
+
+
+def _discreet(reply: SMTPResponse, *secrets: str) -> SMTPResponse:
+    """Without its text where that repeats the credentials: replies are logged, and shown to senders."""
+    said = "".join(reply.message.split())  # wherever it was folded
+    if any("".join(secret.split()) in said for secret in secrets):
+        return SMTPResponse(reply.code, "the relay repeated the credentials: its text is withheld")
+    return reply
 
 
 def _refused(stage: str, response: SMTPResponse) -> _Failed:

@@ -1,11 +1,15 @@
 """SMTP mail on its way in: byte for byte, but for the documented header fix-up.
 
 Guarantees: the header is kept, because it is fixed up last; of a message of several pieces the body is stored as it
-comes, so memory is bounded by two pieces. Pieces are canonical CRLF, at most PIECE_BYTES, cut after a line end.
+comes, so memory is bounded by two pieces. Pieces are canonical CRLF, at most PIECE_BYTES, cut after a line end, or in
+a line that no piece holds; those of a body with a line over 998 octets are read again, re-encoded, off the loop, and
+stored anew.
 """
 
+import asyncio
 import functools
 import hashlib
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Final
 
@@ -13,7 +17,7 @@ import msgspec
 
 from gateway.errors import Reason, Refused
 from gateway.intake.admission import Admission, unique
-from gateway.message import address, fixup, labels
+from gateway.message import address, fixup, labels, recode
 from gateway.message.composing import BodySeen
 from gateway.message.model import PIECE_BYTES, Facts, SmtpEnvelope
 from gateway.policy import senders
@@ -29,7 +33,7 @@ _LONG_LINE: Final = "A line is longer than 998 octets (RFC 5322, 2.1.1)."
 class Receiving:
     """One message."""
 
-    __slots__ = ("_admission", "_envelope", "_header", "_id", "_principal", "_queue", "_seen")
+    __slots__ = ("_admission", "_envelope", "_header", "_id", "_principal", "_queue", "_seen", "_survey")
 
     def __init__(self, admission: Admission, queue: Queue, principal: Principal, envelope: SmtpEnvelope) -> None:
         self._admission = admission
@@ -39,14 +43,14 @@ class Receiving:
         self._id = admission.ids.next()
         self._header: bytes | None = None
         self._seen = BodySeen()
+        self._survey: recode.Survey | None = None  # there is a line over 998 octets
 
     async def add(self, data: bytes) -> None:
         """The next piece, in order. Raises StoreError, StoreFull, Refused."""
         try:
             body = self._take(data)
-        except Refused as refusal:
-            self._tell(refusal)
-            raise
+        except (Refused, recode.Unrepairable) as error:
+            raise self._refusal(error) from None
         if body:
             await self._queue.put_piece(self._id, self._seen.next_piece(), body)
 
@@ -57,17 +61,20 @@ class Receiving:
         """
         try:
             return await self._finish(last)
-        except Refused as refusal:
-            self._tell(refusal)
-            raise
+        except (Refused, recode.Unrepairable) as error:
+            raise self._refusal(error) from None
 
     async def _finish(self, last: bytes) -> str:
-        whole = self._header is None
         rest = self._take(last)
-        if rest and not whole:
+        if self._survey is not None:
+            header, rest = await self._recode(self._survey, rest)
+        else:
+            assert self._header is not None
+            header = self._header
+        if rest and self._seen.pieces > 1:
             await self._queue.put_piece(self._id, self._seen.next_piece(), rest)
             rest = b""
-        message = await self._message(rest)
+        message = await self._message(header, rest)
         limiter, count = self._admission.limiter, len(message.recipients)
         limiter.take(self._principal, messages=1, recipients=count)
         counts = False
@@ -93,20 +100,45 @@ class Receiving:
             self._header = data[:start]
             data = data[start:]
         self._seen.update(data)
-        if self._seen.scan.long_line:
-            raise Refused(Reason.MALFORMED_MESSAGE, _LONG_LINE)
+        if self._seen.scan.long_line and self._survey is None:
+            self._survey = recode.Survey(self._header)
         return data
 
-    async def _message(self, rest: bytes) -> NewMessage:
+    async def _recode(self, survey: recode.Survey, rest: bytes) -> tuple[bytes, bytes]:
+        """The header, and what of the body is not stored yet, without a line over 998 octets: the message becomes
+        another one, and what was stored of it an orphan. Raises Unrepairable."""
+        async for piece in self._body(rest):
+            await asyncio.to_thread(survey.feed, piece)
+        survey.end()
+        rewriting, seen, id_ = recode.Rewriting(survey), BodySeen(), self._admission.ids.next()
+        async for piece in self._body(rest):
+            for new in await asyncio.to_thread(rewriting.feed, piece):
+                seen.update(new)
+                await self._queue.put_piece(id_, seen.next_piece(), new)
+        *pieces, rest = rewriting.finish()
+        for new in pieces:
+            seen.update(new)
+            await self._queue.put_piece(id_, seen.next_piece(), new)
+        seen.update(rest)
+        self._id, self._seen = id_, seen
+        return rewriting.header, rest
+
+    async def _body(self, rest: bytes) -> AsyncIterator[bytes]:
+        """The body as it came, from the store and at last from hand."""
+        for index in range(1, self._seen.pieces):
+            yield await self._queue.piece(self._id, index)
+        yield rest
+
+    async def _message(self, header: bytes, rest: bytes) -> NewMessage:
         """The message with its header fixed up. `rest` is what of the body is not stored yet: the whole one of a
         message of one piece."""
         admission, envelope, principal, seen = self._admission, self._envelope, self._principal, self._seen
-        raw_header = self._header
-        assert raw_header is not None
         now_ms = admission.clock.now_ms()
         uuid = uuid7(now_ms)
         recipients = unique(envelope.recipients)
-        fixed = self._fixed(raw_header, recipients, uuid, now_ms)
+        fixed = self._fixed(header, recipients, uuid, now_ms)
+        if fixed.long_line:
+            fixed = self._fixed(recode.fold(header), recipients, uuid, now_ms)
         check(admission, principal, fixed)
         facts = self._facts(fixed)
         first_piece = fixed.header + rest
@@ -136,11 +168,11 @@ class Receiving:
             recipients=admission.recipients(route, recipients),
             pieces=((0, first_piece),),
             piece_count=seen.pieces,
-            idempotency=self._idempotency(fixed, recipients, raw_header, facts),
+            idempotency=self._idempotency(fixed, recipients, facts),
             send_at=start if start > now_ms else 0,
         )
 
-    def _fixed(self, raw_header: bytes, recipients: tuple[str, ...], uuid: bytes, now_ms: int) -> fixup.Fixed:
+    def _fixed(self, header: bytes, recipients: tuple[str, ...], uuid: bytes, now_ms: int) -> fixup.Fixed:
         envelope = self._envelope
         hostname = self._admission.config.hostname
         date = _date(now_ms // 1000)
@@ -155,11 +187,14 @@ class Receiving:
         )
         sender_domain = address.domain_of(envelope.sender) if envelope.sender else hostname
         return fixup.fix_header(
-            raw_header,
+            header,
             envelope_sender=envelope.sender or f"MAILER-DAEMON@{hostname}",
             received=received,
             message_id=f"{show_uuid(uuid)}@{sender_domain}",
             date=date,
+            rewrite_from=self._principal.rewrite_from,
+            default_domain=self._principal.default_domain,
+            aliases=self._principal.aliases,
         )
 
     def _facts(self, fixed: fixup.Fixed) -> Facts:
@@ -175,17 +210,19 @@ class Receiving:
             dot_lines=seen.scan.dot_lines or b"\n." in fixed.header,
         )
 
-    def _idempotency(
-        self, fixed: fixup.Fixed, recipients: tuple[str, ...], raw_header: bytes, facts: Facts
-    ) -> IdempotencyKey | None:
+    def _idempotency(self, fixed: fixup.Fixed, recipients: tuple[str, ...], facts: Facts) -> IdempotencyKey | None:
         if fixed.idempotency_key is None:
             return None
-        asked = [self._envelope.sender, recipients, raw_header.hex(), self._seen.body_size, facts.body_hash.hex()]
+        assert self._header is not None
+        asked = [self._envelope.sender, recipients, self._header.hex(), self._seen.body_size, facts.body_hash.hex()]
         digest = hashlib.sha256(msgspec.json.encode(asked)).digest()
         return IdempotencyKey(self._principal.account, fixed.idempotency_key, digest)
 
-    def _tell(self, refusal: Refused) -> None:
+    def _refusal(self, error: Refused | recode.Unrepairable) -> Refused:
+        """Tells it."""
+        refusal = error if isinstance(error, Refused) else Refused(Reason.MALFORMED_MESSAGE, str(error))
         self._admission.tell_refused("smtp", self._principal, self._envelope.peer, refusal)
+        return refusal
 
 
 def check(admission: Admission, principal: Principal, fixed: fixup.Fixed) -> None:

@@ -1,18 +1,20 @@
 """Byte-exact fix-up of SMTP mail: what is missing is put before, a few fields are taken out, all else stays.
 
-Guarantees: the output is the input without the fields named in `Fixed.removed`, with Received and missing
-fields before it; odd lines, foldings and 8-bit bytes pass untouched; nothing here raises on foreign bytes.
-Linear time, one pass over the header, none over the body but `BodyScan`. It decides nothing: the caller
-refuses by what is reported.
+Guarantees: the output is the input without the fields named in `Fixed.removed`, with Received, missing fields and
+what `rewrite_from`, `aliases` and `default_domain` ask for before it; odd lines, foldings and 8-bit bytes pass
+untouched; nothing here raises on foreign bytes. Linear time, one pass over the header, none over the body but
+`BodyScan`. It decides nothing: the caller refuses by what is reported.
 """
 
 import functools
 import io
 import re
+from collections.abc import Iterable, Mapping
 from operator import itemgetter
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from gateway.message import address_list, encoded_word, header
+from gateway.message import address_list, encoded_word, header, rewriting
 from gateway.message.address import AddressError
 
 MAX_SUBJECT: Final = 200  # characters kept for display
@@ -41,6 +43,7 @@ _ODD_FIELD: Final = re.compile(rb"\n[\v\f]*" + _NAMES)  # some readers strip the
 _FIELD_END: Final = re.compile(rb"\r\n(?![ \t])")
 _DOT_LINE: Final = re.compile(rb"\n\.")  # a search for a literal: half the time of `in` for two bytes
 _UNREADABLE: Final = {b"from": "unreadable From field", b"sender": "unreadable Sender field"}
+_REPLY_TO: Final = re.compile(rb"^[\v\f]*reply-to[ \t\v\f]*:", re.IGNORECASE | re.MULTILINE)
 
 
 class Fixed(NamedTuple):
@@ -79,6 +82,9 @@ class _Field(NamedTuple):
     value: int
 
 
+_NOTHING: Final[Mapping[_Field, str]] = MappingProxyType({})
+
+
 class _Controls(NamedTuple):
     idempotency_key: str | None = None
     tags: tuple[str, ...] = ()
@@ -106,12 +112,25 @@ def split_header(data: bytes) -> int:
     return end + 4 if end >= 0 else len(data)
 
 
-def fix_header(raw: bytes, *, envelope_sender: str, received: bytes | None, message_id: str, date: str) -> Fixed:
+def fix_header(
+    raw: bytes,
+    *,
+    envelope_sender: str,
+    received: bytes | None,
+    message_id: str,
+    date: str,
+    rewrite_from: str | None = None,
+    default_domain: str | None = None,
+    aliases: rewriting.Aliases = (),
+) -> Fixed:
     """The header of a message as it will be sent, and what the caller must know of it.
 
     `raw` is canonical CRLF, up to and including the empty line (or b""). `envelope_sender`, `message_id`
     (without brackets) and `date` stand in for missing fields; a field without a value counts as missing.
-    Never raises.
+
+    `rewrite_from` (an address in normal form) takes the place of every From address: the name stays, an address
+    that can be answered goes into Reply-To where there is none, Sender goes. `aliases` and `default_domain` complete
+    a From or Sender whose only address has no domain. Never raises.
     """
     present: dict[bytes, _Field] = {}
     gone: list[_Field] = []
@@ -141,12 +160,22 @@ def fix_header(raw: bytes, *, envelope_sender: str, received: bytes | None, mess
     if b"date" not in present:
         added.append(b"Date: %b\r\n" % date.encode())
     if b"from" not in present:
-        added.append(b"From: %b\r\n" % envelope_sender.encode())
+        added.append(b"From: %b\r\n" % (rewrite_from or envelope_sender).encode())
     if b"message-id" not in present:
         added.append(b"Message-ID: <%b>\r\n" % message_id.encode())
     addresses = _senders(raw, senders)
-    if b"from" not in present:
-        addresses = (envelope_sender, *addresses)
+    if rewrite_from is not None:
+        added += _rewritten(raw, senders, rewrite_from)
+        gone = _in_order(gone, senders)
+        addresses = (rewrite_from,)
+    else:
+        if (default_domain is not None or aliases) and not all("@" in sender for sender in addresses):
+            whole = _completed(raw, senders, default_domain, aliases)
+            added += [rewriting.field(_name(raw, field), _value(raw, field), whole[field]) for field in whole]
+            gone = _in_order(gone, whole)
+            addresses = _senders(raw, senders, whole)
+        if b"from" not in present:
+            addresses = (envelope_sender, *addresses)
     controls = _controls(raw, gone) if gone else _NO_CONTROLS
     fixed = _assemble(raw, added, gone)
     return Fixed(
@@ -180,15 +209,39 @@ def _value(raw: bytes, field: _Field) -> bytes:
     return raw[field.value : _end(raw, field)].replace(b"\r\n", b"").strip()
 
 
-def _senders(raw: bytes, fields: list[_Field]) -> tuple[str, ...]:
-    """The addresses of From fields, then of Sender fields."""
+def _senders(raw: bytes, fields: list[_Field], whole: Mapping[_Field, str] = _NOTHING) -> tuple[str, ...]:
+    """The addresses of From fields, then of Sender fields; `whole` has those of some fields already."""
     out: list[str] = []
     for field in fields if len(fields) == 1 else sorted(fields, key=itemgetter(0)):
+        if field in whole:
+            out.append(whole[field])
+            continue
         try:
             out += address_list.header_addresses(_value(raw, field))
         except AddressError:
             out.append(_UNREADABLE[field.name])
     return tuple(out)
+
+
+def _rewritten(raw: bytes, fields: list[_Field], sender: str) -> list[bytes]:
+    """What takes the place of From and Sender fields. A From that is missing was added already."""
+    written = [field for field in fields if field.name == b"from"]
+    if not written:
+        return []
+    new = [rewriting.field("From", _value(raw, written[0]), sender)]
+    if _REPLY_TO.search(raw) is None:
+        new.append(rewriting.reply_to(_senders(raw, written), sender))
+    return new
+
+
+def _completed(raw: bytes, fields: list[_Field], domain: str | None, aliases: rewriting.Aliases) -> dict[_Field, str]:
+    """The whole addresses of the fields whose only one has no domain."""
+    found = ((field, rewriting.completed(_value(raw, field), domain, aliases)) for field in fields)
+    return {field: sender for field, sender in found if sender is not None}
+
+
+def _in_order(gone: Iterable[_Field], more: Iterable[_Field]) -> list[_Field]:
+    return sorted([*gone, *more], key=itemgetter(1))
 
 
 def _assemble(raw: bytes, added: list[bytes], gone: list[_Field]) -> bytes:
@@ -311,8 +364,8 @@ def has_long_line(data: bytes) -> bool:
 class BodyScan:
     """What must be known of a body before it is sent, gathered piece by piece.
 
-    Pieces are canonical CRLF, each cut after an LF. `eight_bit`: a byte above 127. `dot_lines`: a line begins
-    with a dot. `long_line`: a line of more than 998 octets (RFC 5322, 2.1.1).
+    Pieces are canonical CRLF, each cut after an LF or inside a line longer than a piece. `eight_bit`: a byte above
+    127. `dot_lines`: a line begins with a dot. `long_line`: a line of more than 998 octets (RFC 5322, 2.1.1).
     """
 
     __slots__ = ("dot_lines", "eight_bit", "long_line")

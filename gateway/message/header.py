@@ -1,9 +1,9 @@
 """Header fields: the strict writer of the composer.
 
-Guarantees: a field is ASCII (but for an address whose local part is not), folded only where a space stands,
-never longer than 998 octets a line, and holds no control character: text that has one raises HeaderError with
-the path of the input at fault. An ASCII value stays literal; other text becomes encoded-words (RFC 2047). It
-does not read mail.
+Guarantees: a field is ASCII (but for an address whose local part is not), folded only where a space stands (and
+inside a URL of a List-* field that no line can hold), never longer than 998 octets a line, and holds no control
+character: text that has one raises HeaderError with the path of the input at fault. An ASCII value stays literal;
+other text becomes encoded-words (RFC 2047). It does not read mail.
 """
 
 import re
@@ -74,6 +74,9 @@ SINGLETONS: Final = frozenset(
     }
 )
 _FREE_SINGLETONS: Final = frozenset({"list-id"})
+_URL_FIELDS: Final = frozenset(
+    {"list-archive", "list-help", "list-owner", "list-post", "list-subscribe", "list-unsubscribe"}
+)
 
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -117,6 +120,21 @@ def literal(name: str, value: str, path: str) -> bytes:
     return _Folder(name, path).words(_TOKENS.findall(" " + check(value, path))).finish()
 
 
+def _urls(name: str, value: str, path: str) -> bytes:
+    """URLs in angle brackets. One that no line can hold is folded inside, where a reader passes over white space
+    (RFC 2369, 2), by a tab: a reader of URLs drops tabs and may not drop spaces."""
+    tokens: list[str] = []
+    for token in _TOKENS.findall(" " + value):
+        room = MAX_LINE if tokens else MAX_LINE - len(name) - 1
+        if len(token) > room and token.lstrip(" ,").startswith("<"):
+            tokens.append(token[:_LITERAL_WORD])
+            rest = token[_LITERAL_WORD:]
+            tokens += ["\t" + rest[i : i + _LITERAL_WORD] for i in range(0, len(rest), _LITERAL_WORD)]
+        else:
+            tokens.append(token)
+    return _Folder(name, path).words(tokens).finish()
+
+
 def text(name: str, value: str, path: str) -> bytes:
     """A field of free text (Subject). A tab counts as a space; spaces at either end mean nothing."""
     value = check(value.replace("\t", " "), path).strip(" ")
@@ -157,7 +175,9 @@ def client_fields(fields: Iterable[tuple[str, str]]) -> list[bytes]:
         if lower in SINGLETONS and lower in seen:
             raise HeaderError(path, "this field may be given only once")
         seen.add(lower)
-        if value.isascii():
+        if lower in _URL_FIELDS and len(value) > _LITERAL_WORD and value.isascii():
+            out.append(_urls(name, value, path))
+        elif value.isascii():
             out.append(literal(name, value, path))
         elif lower in SINGLETONS and lower not in _FREE_SINGLETONS:
             raise HeaderError(path, "this field must be ASCII")

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-PIECE_BYTES = 256 * 1024  # content is stored, hashed and sent in pieces of at most this size, cut at line ends
+PIECE_BYTES = 256 * 1024  # content is stored, hashed and sent in pieces of at most this size
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,8 @@ class Draft:
 class Content:
     """A whole message as it is stored: canonical CRLF only, header with its empty line, body in pieces.
 
-    `header` ends with the empty line (CRLF CRLF, or one CRLF if there is no field). Body pieces are cut after an LF.
+    `header` ends with the empty line (CRLF CRLF, or one CRLF if there is no field). Body pieces are cut after an
+    LF, or inside a line that no piece holds (then not between CR and LF).
     """
 
     header: bytes

@@ -6,6 +6,7 @@ PIECE_BYTES cut at line ends.
 """
 
 import binascii
+import re
 import struct
 from typing import Final
 
@@ -18,6 +19,7 @@ _LINES_PER_PIECE: Final = PIECE_BYTES // (_LINE_OUT + 2)
 # Cutting by struct is one call in C for a whole piece.
 _CUT: Final = struct.Struct(f"{_LINE_OUT}s" * _LINES_PER_PIECE)
 _HIGH: Final = bytes(range(128, 256))
+_SPACE_TOO_FAR: Final = re.compile(rb"^([^\n]{74,75})(=20|=09)$", re.MULTILINE)
 _MOSTLY_ASCII: Final = 6  # one octet in so many: from there on base64 is shorter than quoted-printable
 
 
@@ -38,8 +40,9 @@ def encode_text(text: str) -> tuple[str, list[bytes]]:
 
 
 def _quoted_printable(data: bytes) -> bytes:
-    # binascii breaks lines at 76 and escapes whitespace at a line's end; NUL, too, is escaped.
-    return binascii.b2a_qp(data, istext=True).replace(b"\n", b"\r\n")
+    # binascii breaks lines at 76 and escapes whitespace at a line's end; NUL, too, is escaped. That white space it does
+    # not count: such a line may have 78 octets, and RFC 2045, 6.7 (5) wants 76.
+    return _SPACE_TOO_FAR.sub(rb"\1=\n\2", binascii.b2a_qp(data, istext=True)).replace(b"\n", b"\r\n")
 
 
 def encode_base64(data: bytes) -> list[bytes]:

@@ -2,11 +2,11 @@
 
 aiosmtpd's SMTP class is not subclassed: it reads through a StreamReader and a task for each connection,
 looks itself over for every client, and each of its inherited commands would be a way round our grammar. Its
-Session and LoginPassword are the values kept here for who the client is.
+Session and LoginPassword are the values kept for who the client is.
 
 Guarantees: the replies to one read leave in one write; a commit in flight is finished even when the client
-goes away; while content is stored, and while replies are not read, nothing more is read. An unforeseen
-error is logged and answered with a temporary reply, never with its text. It does not decide anything about
+goes away; while content is stored, waits for memory, and while replies are not read, nothing more is read. An
+unforeseen error is logged and answered with a temporary reply, never with its text. It does not decide anything about
 mail: engine and door do.
 """
 
@@ -16,22 +16,25 @@ import logging
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
-from typing import Any, Final, Protocol, cast
+from typing import Final, Protocol, cast
 
-from aiosmtpd.smtp import LoginPassword, Session
+from aiosmtpd.smtp import Session
 
-from gateway.config import Auth, SmtpListener
-from gateway.errors import GatewayError, Reason, Refused
+from gateway.budget import Budget, Share
+from gateway.config import SmtpListener
+from gateway.errors import GatewayError
 from gateway.runtime import Supervisor
 from gateway.smtp import replies
 from gateway.smtp.door import Door
-from gateway.smtp.engine import Engine, Need
+from gateway.smtp.engine import Engine
+from gateway.smtp.need import Need
+from gateway.smtp.peer import authenticate, plain_address
 from gateway.smtp.rules import Rules
 
 HANDSHAKE_S: Final = 60.0
 LINGER_S: Final = 30.0  # for a closed connection to take its last reply
 MIN_BYTES_PER_S: Final = 500  # of content, over one timeout: slow lines yes, dripping no
+TRANSACTION_S: Final = 3600.0  # from MAIL to the end of the content, however steadily it comes: 25 MB at 7 kB/s
 KEEP_BYTES: Final = 64 * 1024  # read ahead while a need is served
 _BUSY: Final = 1
 _UNREAD: Final = 2
@@ -40,7 +43,13 @@ log = logging.getLogger("gateway.smtp")
 
 
 class Registry(Protocol):
-    """Who keeps count of connections."""
+    """Who keeps count of connections and of what they hold."""
+
+    @property
+    def budget(self) -> Budget: ...
+
+    @property
+    def room_wait_s(self) -> float: ...
 
     def admit(self, connection: "Connection") -> bytes | None:
         """None if there is room, else the reply to close with."""
@@ -50,8 +59,8 @@ class Registry(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What the connections of one listener share. `tls` is None where there is none or it is implicit; `network_key`
-    names the key that the narrowest network with an address stands for."""
+    """What the connections of one listener share. `tls` is for STARTTLS; `network_key` names the key that the narrowest
+    network with an address stands for."""
 
     listener: SmtpListener
     rules: Rules
@@ -73,6 +82,7 @@ class Connection(asyncio.Protocol):
         "_engine",
         "_eof",
         "_gone",
+        "_handshake",
         "_hold",
         "_loop",
         "_marked_at",
@@ -80,6 +90,7 @@ class Connection(asyncio.Protocol):
         "_moved",
         "_received",
         "_secure",
+        "_share",
         "_transport",
         "peer",
         "session",
@@ -93,6 +104,8 @@ class Connection(asyncio.Protocol):
         self._engine: Engine
         self._transport: asyncio.Transport
         self._secure = False
+        self._handshake: asyncio.Task[None] | None = None  # of implicit TLS: nothing else is there yet
+        self._share: Share | None = None  # of the memory for content
         self._busy = False  # a need is being served by a task
         self._eof = False
         self._gone = False
@@ -108,8 +121,10 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         context = self._context
+        admitted, self._handshake, self._busy = self._handshake is not None, None, False
         name = transport.get_extra_info("peername")
         self.peer = plain_address(name[0]) if name else ""
+        own_key = context.network_key(self.peer)
         self._secure = transport.get_extra_info("sslcontext") is not None
         self.session = session = Session(self._loop)
         session.peer = self.peer
@@ -117,12 +132,12 @@ class Connection(asyncio.Protocol):
             context.rules,
             context.door,
             peer=self.peer,
-            network_key=context.network_key(self.peer),
+            network_key=own_key,
             tls=self._secure,
             # No method of this object: a cycle for each connection would be the garbage collector's work.
-            authenticate=functools.partial(_authenticate, context, session),
+            authenticate=functools.partial(authenticate, context.door, context.listener, session, own_key=own_key),
         )
-        refusal = context.registry.admit(self)
+        refusal = None if admitted else context.registry.admit(self)
         if refusal is not None:
             self._engine.take()
             self._engine.end(refusal)
@@ -144,12 +159,15 @@ class Connection(asyncio.Protocol):
             need = engine.feed(data)
         except Exception:
             log.exception("a command from %s failed", self.peer)
-            need = engine.fault()
+            need = self._advance(engine.fault)
         if need is not Need.INPUT:
             self._serve(need)
-        elif out := engine.take():
+            return
+        if out := engine.take():
             self._transport.write(out)
             self._moved = True
+        if self._share is not None:
+            self._settle()
 
     def eof_received(self) -> bool:
         # A client may close its half and wait for the replies; TLS knows no half.
@@ -160,6 +178,7 @@ class Connection(asyncio.Protocol):
         if not self._gone:
             self._gone = True
             self._closing_at = self._closing_at or self._loop.time()
+            self._settle()
             self._context.registry.leave(self)
 
     def pause_writing(self) -> None:
@@ -170,28 +189,49 @@ class Connection(asyncio.Protocol):
 
     # What the listener calls
 
-    def check(self, now: float) -> None:
-        """Close what takes too long; called several times in a timeout. `now` is the loop's time."""
+    def check(self, now: float, *, most_s: float) -> None:
+        """Close what takes too long: the listener's timeout, or `most_s`. `now` is the loop's time."""
+        timeout_s = min(self._context.timeout_s, most_s)
         if self._closing_at is not None:
             if now - self._closing_at > LINGER_S:
                 self._transport.abort()
-        elif self._busy or self._moved or self._made_way(now):
-            self._moved = False
-            self._marked_at = now
-            self._marked_bytes = self._received
-        elif now - self._marked_at >= self._context.timeout_s:
-            self._engine.end(replies.TIMEOUT)
-            self._close()
+        elif self._busy:
+            self._mark(now)
+        elif self._outlasts(now):
+            self._time_out()
+        elif self._moved or self._made_way(now, timeout_s):
+            self._mark(now)
+        elif now - self._marked_at >= timeout_s:
+            self._time_out()
 
-    def _made_way(self, now: float) -> bool:
+    def _mark(self, now: float) -> None:
+        self._moved = False
+        self._marked_at = now
+        self._marked_bytes = self._received
+
+    def _made_way(self, now: float, timeout_s: float) -> bool:
         """Whether a whole timeout brought enough of a content."""
         took = now - self._marked_at
         enough = self._received - self._marked_bytes >= took * MIN_BYTES_PER_S
-        return enough and took >= self._context.timeout_s and self._engine.in_content
+        return enough and took >= timeout_s and self._engine.in_content
+
+    def _outlasts(self, now: float) -> bool:
+        """Whether the transaction in hand takes longer than any may."""
+        transaction = self._engine.transaction
+        if transaction is None:
+            return False
+        transaction.since = transaction.since or now
+        return now - transaction.since > TRANSACTION_S
+
+    def _time_out(self) -> None:
+        self._engine.end(replies.TIMEOUT)
+        self._close()
 
     def drain(self) -> None:
         """Close when no transaction is open, or once it ends."""
-        if self._closing_at is None and self._engine.drain() is Need.CLOSE:
+        if self._handshake is not None:
+            self._handshake.cancel()
+        elif self._closing_at is None and self._engine.drain() is Need.CLOSE:
             self._close()
 
     def shut(self) -> None:
@@ -201,12 +241,29 @@ class Connection(asyncio.Protocol):
             self._close()
 
     def abort(self) -> None:
-        self._transport.abort()
+        if self._handshake is not None:
+            self._handshake.cancel()
+        else:
+            self._transport.abort()
+
+    @property
+    def shakes_hands(self) -> bool:
+        """Nothing was made of it yet, and perhaps never is."""
+        return self._handshake is not None
+
+    def expect(self, peer: str, handshake: asyncio.Task[None]) -> None:
+        """It is admitted, and TLS comes first."""
+        self.peer = peer
+        self._handshake = handshake
+        self._busy = True
 
     # Needs
 
     def _serve(self, need: Need) -> None:
+        while need is Need.ROOM and self._memory().try_grow(self._engine.room.bytes):
+            need = self._advance(functools.partial(self._engine.admitted, True))
         if need is Need.INPUT:
+            self._settle()
             self._flush()
             if self._eof:
                 self._close()
@@ -219,27 +276,48 @@ class Connection(asyncio.Protocol):
                 self._transport.pause_reading()  # until the handshake has its own reader
                 self._context.supervisor.start(self._upgrade(), name="smtp: starttls")
             else:
-                if need is Need.STORE:
+                if need is not Need.COMMIT:
                     self._pause(_BUSY)
                 self._context.supervisor.start(self._take_content(need), name="smtp: content")
 
     async def _take_content(self, need: Need) -> None:
-        """Store and commit until the client is to speak again."""
+        """Store, commit and wait for memory until the client is to speak again."""
+        engine = self._engine
         try:
-            while need is Need.STORE or need is Need.COMMIT:
-                reply = await self._hand_over(need)
+            while need is Need.STORE or need is Need.COMMIT or need is Need.ROOM:
+                if need is Need.ROOM:
+                    granted = await self._memory().grow(engine.room.bytes, self._context.registry.room_wait_s)
+                    step = functools.partial(engine.admitted, granted)
+                else:
+                    step = functools.partial(engine.proceed, await self._hand_over(need))
                 if self._gone:
-                    return
-                try:
-                    need = self._engine.proceed(reply)
-                except Exception:
-                    log.exception("a command from %s failed", self.peer)
-                    need = self._engine.fault()
+                    break
+                need = self._advance(step)
                 self._flush()
         except asyncio.CancelledError:
+            self._busy = False
             self._transport.abort()  # the client must not take silence for anything
             raise
         self._free(need)
+
+    def _advance(self, step: Callable[[], Need]) -> Need:
+        while True:
+            try:
+                return step()
+            except Exception:
+                log.exception("a command from %s failed", self.peer)
+                step = self._engine.fault  # which goes on with the commands behind it
+
+    def _memory(self) -> Share:
+        if self._share is None:
+            self._share = Share(self._context.registry.budget)
+        return self._share
+
+    def _settle(self) -> None:
+        """Give memory back as soon as there is no content that needs it."""
+        if self._share is not None and not self._busy and (self._gone or not self._engine.keeps_content):
+            self._share.release()
+            self._share = None
 
     async def _hand_over(self, need: Need) -> bytes | None:
         """Give the piece to the door; the reply, or None if there is none yet."""
@@ -272,8 +350,12 @@ class Connection(asyncio.Protocol):
         except OSError as error:
             log.info("TLS with %s failed: %s", self.peer, error)
             transport = None
+        except asyncio.CancelledError:
+            self._transport.abort()
+            raise
         if transport is None or self._gone:
             self._transport.abort()
+            self._busy = False
             self.connection_lost(None)
             return
         self._transport = transport
@@ -283,10 +365,12 @@ class Connection(asyncio.Protocol):
     def _free(self, need: Need) -> None:
         """The need is served."""
         self._busy = False
+        if self._gone:
+            self._settle()
+            return
         self._resume(_BUSY)
         self._moved = True
-        if not self._gone:
-            self._serve(need)
+        self._serve(need)
 
     # The wire
 
@@ -298,6 +382,7 @@ class Connection(asyncio.Protocol):
 
     def _close(self) -> None:
         self._flush()
+        self._settle()
         self._closing_at = self._closing_at or self._loop.time()
         self._transport.close()
 
@@ -310,47 +395,3 @@ class Connection(asyncio.Protocol):
         if self._hold == why and not self._transport.is_closing():
             self._transport.resume_reading()
         self._hold &= ~why
-
-
-def _authenticate(context: Context, session: Session, login: bytes, password: bytes) -> Any:
-    """As `Door.authenticate`, for the client of a session."""
-    given = LoginPassword(login, password)
-    peer = session.peer or ""
-    try:
-        principal = context.door.authenticate(given.login.decode(), given.password.decode(), peer)
-    except UnicodeDecodeError:
-        raise Refused(Reason.AUTHENTICATION_REQUIRED, "Credentials are UTF-8.") from None
-    if context.listener.auth is Auth.REQUIRED:
-        _check_network(context, peer, principal)
-    session.authenticated = True
-    session.auth_data = principal
-    return principal
-
-
-def _check_network(context: Context, peer: str, principal: Any) -> None:
-    """Where the secret is required too, a key that stands for networks works from these only."""
-    own = context.network_key(peer)
-    for key in {key for _, key in context.listener.networks} - {own}:
-        try:
-            theirs = context.door.network_principal(key)
-        except Refused:
-            continue
-        if theirs == principal:
-            raise Refused(Reason.AUTHENTICATION_REQUIRED, "This key is not for this address.")
-
-
-def plain_address(text: str) -> str:
-    """An address as people write it: no scope, and IPv4 where IPv6 carries it."""
-    if ":" not in text:
-        return text
-    address = IPv6Address(text.partition("%")[0])
-    return str(address.ipv4_mapped or address)
-
-
-def network_key(listener: SmtpListener, peer: str) -> str | None:
-    """The key that the narrowest network with this address stands for."""
-    if not listener.networks or not peer:
-        return None
-    address = ip_address(peer)
-    matching = [pair for pair in listener.networks if address in pair[0]]
-    return max(matching, key=lambda pair: pair[0].prefixlen)[1] if matching else None

@@ -2,8 +2,9 @@
 
 Guarantees: only CR LF . CR LF ends the content (it is looked for in the original bytes, so that no
 conversion can make or hide one); what comes out has CR LF line ends only and no NUL; pieces are at most
-PIECE_BYTES long and end after a line end; memory is bounded by about two pieces and what one read brings,
-also for a line without end. Refused content is read to its end and dropped.
+PIECE_BYTES long and end after a line end (inside a line only where it is longer than a piece, and then not between
+CR and LF); memory is bounded by about two pieces and what one read brings, also for a line without end. Refused
+content is read to its end and dropped.
 """
 
 import re
@@ -55,6 +56,11 @@ class ContentReader:
         self._left = b""  # converted, and too much for one piece
         self._size = 0
 
+    @property
+    def held(self) -> int:
+        """Octets in hand; what is on its way to be dropped does not count."""
+        return len(self._raw) - 2 if self.fault is None else 0
+
     def feed(self, data: bytes) -> None:
         self._raw += data
 
@@ -95,10 +101,7 @@ class ContentReader:
             return self._clean(block, last=True)
         if end < 0 and len(raw) - 2 <= _BLOCK_BYTES:
             return None
-        cut = raw.rfind(b"\n", 2, 2 + _BLOCK_BYTES) + 1
-        if cut == 0:
-            self.refuse(replies.LINE_TOO_LONG)
-            return self._discard()
+        cut = _cut(raw, 2, 2 + _BLOCK_BYTES)
         block = bytes(raw[:cut])
         self._drop(cut - 2)
         return self._clean(block, last=False)
@@ -112,7 +115,7 @@ class ContentReader:
         if not fixup.only_crlf(text):
             if not self._convert:
                 self.refuse(replies.BARE_NEWLINE)
-            # A block never ends between CR and LF, so each can be judged in its block.
+            # A block never ends between CR and LF: each is judged in its block.
             text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
         if b"\0" in text:
             self.refuse(replies.NUL)
@@ -131,7 +134,7 @@ class ContentReader:
         if len(text) <= PIECE_BYTES:
             piece, self._left = text, b""
         else:
-            cut = text.rfind(b"\n", 0, PIECE_BYTES) + 1
+            cut = _cut(text, 0, PIECE_BYTES)
             piece, self._left = text[:cut], text[cut:]
         self.ended = self._read and not self._left
         return piece
@@ -158,3 +161,9 @@ class ContentReader:
         self._scanned = max(0, self._scanned - count)
         if self._end >= 0:
             self._end -= count
+
+
+def _cut(data: bytes | bytearray, start: int, end: int) -> int:
+    """Where to cut more than `end` octets: behind the last line end, else at `end` or between CR LF and it."""
+    cut = data.rfind(b"\n", start, end) + 1
+    return cut or end - (data[end - 1 : end + 1] == b"\r\n")

@@ -13,8 +13,8 @@ class Receiving(Protocol):
     """A message on its way in. Both raise Refused, StoreError, StoreFull; after an error nothing more is
     called.
 
-    Pieces are canonical (CR LF only, no NUL), at most PIECE_BYTES long and end after a line end; dots are
-    unstuffed.
+    Pieces are canonical (CR LF only, no NUL) and at most PIECE_BYTES long; dots are unstuffed. A piece ends after a
+    line end; only within a line longer than a piece it ends anywhere but between CR and LF.
     """
 
     async def add(self, data: bytes) -> None:
@@ -33,11 +33,11 @@ class Door(Protocol):
         """The principal of the key that stands for a client's network. Refused with
         AUTHENTICATION_REQUIRED."""
 
-    def check_sender(self, principal: Any, address: str, peer: str) -> None:
-        """At MAIL: may it use this envelope sender ("" is the null sender)?"""
+    def check_sender(self, principal: Any, address: str, peer: str) -> str:
+        """At MAIL: the envelope sender to use, for an address, a local part alone or "" (the null sender)."""
 
     def check_recipient(self, principal: Any, address: str) -> str:
-        """At RCPT: the address to use."""
+        """At RCPT: the address to use, for an address or a local part alone."""
 
     def begin(self, principal: Any, envelope: SmtpEnvelope) -> Receiving:
         """The content comes. May raise as `finish` does."""

@@ -1,43 +1,30 @@
 """The grammar of SMTP submission: bytes in, replies and needs out. No I/O, no await, no clock.
 
-    need = engine.feed(data)    what the shell must do next; `take()` has the replies so far, for one write
-    INPUT     nothing: more bytes are needed
-    STORE     store `piece` (large content only), then `proceed`
-    COMMIT    store `piece` as the last one and commit, then `proceed` with the reply
-    STARTTLS  write the replies, upgrade, then `secured`
-    CLOSE     write the replies and close
+    need = engine.feed(data)    what the shell must do next (need.py); `take()` has the replies so far, for one write
 
 Guarantees: one reply for each command, in order, whatever the segments were (RFC 2920); what was buffered
-behind STARTTLS is dropped (RFC 3207, 4.2); memory is bounded; nothing is taken from a client that the
-listener's rules or the door do not let in. Time, connections and the wire are the shell's.
+behind STARTTLS is dropped (RFC 3207, 4.2); memory is bounded, and beyond a little it is asked for; nothing is taken
+from a client that the listener's rules or the door do not let in; 421 is the last word, whoever says it. Time,
+connections and the wire are the shell's.
 """
 
 from collections.abc import Callable
-from enum import Enum
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 from gateway.config import Auth
 from gateway.errors import GatewayError, Reason, Refused
 from gateway.message.model import SmtpEnvelope
 from gateway.smtp import grammar, replies
 from gateway.smtp.auth import Authentication
+from gateway.smtp.client import Client
 from gateway.smtp.content import ContentReader
 from gateway.smtp.door import Door
 from gateway.smtp.grammar import BadAddress, BadCommand
 from gateway.smtp.lines import LineReader
+from gateway.smtp.need import Need, Room
+from gateway.smtp.patience import Patience
 from gateway.smtp.rules import Rules
-from gateway.smtp.transaction import Transaction, harmless_name, protocol_name
-
-MAX_ERRORS: Final = 20  # on one connection
-MAX_IDLE_COMMANDS: Final = 100  # commands without effect since the last message
-
-
-class Need(Enum):
-    INPUT = 0
-    STORE = 1
-    COMMIT = 2
-    STARTTLS = 3
-    CLOSE = 4
+from gateway.smtp.transaction import Transaction
 
 
 class Engine:
@@ -46,21 +33,18 @@ class Engine:
 
     __slots__ = (
         "_auth",
-        "_commands",
+        "_client",
         "_door",
         "_draining",
-        "_errors",
-        "_esmtp",
-        "_helo",
         "_lines",
         "_need",
-        "_network_key",
         "_out",
-        "_peer",
+        "_patience",
         "_reader",
         "_rules",
-        "_tls",
+        "_wary",
         "piece",
+        "room",
         "transaction",
     )
 
@@ -75,25 +59,28 @@ class Engine:
         authenticate: Callable[[bytes, bytes], Any],
     ) -> None:
         self.piece = b""
+        self.room = Room()
         self.transaction: Transaction | None = None
         self._rules = rules
         self._door = door
-        self._peer = peer
-        self._network_key = network_key
-        self._tls = tls
-        self._helo = ""
-        self._esmtp = False
+        self._client = Client(peer=peer, network_key=network_key, tls=tls)
         self._lines = LineReader(convert=rules.convert)
         self._auth = Authentication(authenticate)
         self._reader: ContentReader | None = None
         self._out: list[bytes] = [rules.greeting]
         self._need = Need.INPUT
-        self._errors = self._commands = 0
+        self._patience = Patience()
+        self._wary = False  # DATA was said and not granted: its content may come all the same
         self._draining = False
 
     @property
     def in_content(self) -> bool:
         return self._reader is not None
+
+    @property
+    def keeps_content(self) -> bool:
+        """There is content in hand that is not refused."""
+        return self._reader is not None and self._reader.fault is None
 
     @property
     def buffered(self) -> int:
@@ -104,8 +91,7 @@ class Engine:
     def envelope(self) -> SmtpEnvelope:
         """Of the transaction in hand."""
         assert self.transaction is not None
-        protocol = protocol_name(esmtp=self._esmtp, tls=self._tls, authenticated=self._auth.principal is not None)
-        return self.transaction.envelope(helo=self._helo, peer=self._peer, protocol=protocol)
+        return self._client.envelope(self.transaction, self._auth.principal)
 
     def take(self) -> bytes:
         """The replies since the last call, in order; b"" for none."""
@@ -130,21 +116,31 @@ class Engine:
     def proceed(self, reply: bytes | None) -> Need:
         """Go on after STORE (a reply refuses the content) or COMMIT (the reply is sent)."""
         self.piece = b""
+        self._need = Need.INPUT
         if self._reader is None:
-            self._out.append(reply or replies.OUR_FAULT)
-            self._commands = 0
-            self.transaction = None
+            self._judged(reply or replies.OUR_FAULT)
         elif reply is not None:
             self._reader.refuse(reply)
         return self._run()
 
+    def admitted(self, granted: bool) -> Need:
+        """Go on after ROOM. Without it the content is refused, before it comes where it was announced."""
+        self._need = Need.INPUT
+        if self._reader is not None:
+            if not granted:
+                self._reader.refuse(replies.NO_ROOM)
+        elif granted:
+            self._open_content()
+        else:
+            self._judged(replies.NO_ROOM)
+        return self._run()
+
     def secured(self) -> Need:
         """Go on after the TLS handshake: the client is unknown again (RFC 3207, 4.2)."""
-        self._tls = True
-        self._helo = ""
-        self._esmtp = False
+        self._client.secure()
         self._auth.forget()
         self.transaction = None
+        self._need = Need.INPUT
         return self._run()
 
     def fault(self) -> Need:
@@ -153,7 +149,8 @@ class Engine:
             self.end(replies.BROKEN)
             return Need.CLOSE
         self._auth.cancel()
-        self._out.append(replies.OUR_FAULT)
+        self._need = Need.INPUT
+        self._refuse(replies.OUR_FAULT)
         return self._run()
 
     def drain(self) -> Need:
@@ -169,8 +166,7 @@ class Engine:
         self._lines.clear()
 
     def _run(self) -> Need:
-        self._need = Need.INPUT
-        while self._step():
+        while self._need is Need.INPUT and self._step():
             pass
         return self._need
 
@@ -188,17 +184,20 @@ class Engine:
                 return False
             self._obey(line)
         except BadAddress as bad:
-            self._out.append(bad.reply)
+            self._refuse(bad.reply)
         except BadCommand as bad:
             self._auth.cancel()
-            self._bad(bad.reply)
+            self._say(self._patience.error(bad.reply))
         except GatewayError as error:
-            self._out.append(replies.of(error))
+            self._refuse(replies.of(error))
         return (lines.pending or self._draining) and self._need is Need.INPUT
 
     def _read_content(self, reader: ContentReader) -> bool:
         if self._lines.pending:
             reader.feed(self._lines.rest())
+            if self.room.lacks(reader.held):
+                self._need = Need.ROOM
+                return False
         piece = reader.pull()
         if piece is None:
             return False
@@ -210,44 +209,52 @@ class Engine:
         if reader.fault is None:
             self.piece, self._need = piece, Need.COMMIT
             return False
-        self._out.append(reader.fault)
+        self._judged(reader.fault)
+        return self._need is Need.INPUT
+
+    def _judged(self, reply: bytes) -> None:
+        """The end of a transaction."""
         self.transaction = None
-        return True
+        self._patience.restore()
+        self._say(reply)
 
     def _obey(self, line: bytes) -> None:
         try:
             text = line.decode()
         except UnicodeDecodeError:
-            raise BadCommand(replies.NOT_TEXT) from None
+            raise self._no_command(replies.NOT_TEXT) from None
         if self._auth.running:
-            self._say_auth(self._auth.respond(line))
+            self._say(self._auth.respond(line))
             return
         verb, _, argument = text.partition(" ")
         handler = self._COMMANDS.get(verb) or self._COMMANDS.get(verb.upper())
         if handler is None:
-            raise BadCommand(replies.UNKNOWN)
-        handler(self, argument.rstrip(" "))
+            raise self._no_command(replies.UNKNOWN)
+        handler(self, argument.strip(" "))
+
+    def _no_command(self, reply: bytes) -> BadCommand:
+        # Who sends all in one go sends the content of a refused message too: no line of it may become a command.
+        return BadCommand(replies.NO_COMMAND if self._wary else reply)
 
     # Commands, in the order of a session
 
     def _do_helo(self, name: str) -> None:
-        self._greet(name, self._rules.helo)
-        self._esmtp = False
+        self._greet(name, self._rules.helo, esmtp=False)
 
     def _do_ehlo(self, name: str) -> None:
-        self._greet(name, self._rules.ehlo_tls if self._tls else self._rules.ehlo_clear)
-        self._esmtp = True
+        self._greet(name, self._rules.ehlo_tls if self._client.tls else self._rules.ehlo_clear, esmtp=True)
 
-    def _greet(self, name: str, reply: bytes) -> None:
+    def _greet(self, name: str, reply: bytes, *, esmtp: bool) -> None:
         if not name:
             raise BadCommand(replies.NO_NAME)
         self._idle(reply)
-        self._helo = harmless_name(name)
+        self._client.greet(name, esmtp=esmtp)
+        self._wary = False
         self.transaction = None  # RFC 5321, 4.1.4
 
     def _do_starttls(self, argument: str) -> None:
         _no_argument(argument)
-        if self._tls:
+        if self._client.tls:
             raise BadCommand(replies.ALREADY_TLS)
         if not self._rules.starttls:
             raise BadCommand(replies.NOT_IMPLEMENTED)
@@ -257,7 +264,7 @@ class Engine:
 
     def _do_auth(self, argument: str) -> None:
         rules = self._rules
-        if not self._helo:
+        if not self._client.name:
             raise BadCommand(replies.HELO_FIRST)
         if rules.auth is Auth.NONE:
             raise BadCommand(replies.NOT_IMPLEMENTED)
@@ -265,66 +272,74 @@ class Engine:
             raise BadCommand(replies.AUTH_TWICE)  # RFC 4954, 4
         if self.transaction is not None:
             raise BadCommand(replies.AUTH_LATE)  # RFC 4954, 4
-        if not self._tls and not rules.plaintext_auth:
+        if not self._client.tls and not rules.plaintext_auth:
             raise BadCommand(replies.AUTH_NEEDS_TLS)
-        self._say_auth(self._auth.start(argument))
-
-    def _say_auth(self, reply: bytes) -> None:
-        if self._auth.locked:
-            self.end(reply)
-        else:
-            self._out.append(reply)
+        self._say(self._auth.start(argument))
 
     def _do_mail(self, argument: str) -> None:
-        if not self._helo:
+        if not self._client.name:
             raise BadCommand(replies.HELO_FIRST)
         if self.transaction is not None:
             raise BadCommand(replies.MAIL_TWICE)
         principal = self._principal()
         address, size, eight_bit, utf8 = grammar.parse_mail(argument)
         if size > self._rules.max_bytes:
-            self._out.append(replies.TOO_LARGE)  # RFC 1870, 6.1
+            self._refuse(replies.TOO_LARGE)  # RFC 1870, 6.1
             return
-        self._door.check_sender(principal, address, self._peer)
-        self.transaction = Transaction(principal, address, eight_bit=eight_bit, utf8=utf8)
+        sender = self._door.check_sender(principal, address, self._client.peer)
+        self.transaction = Transaction(principal, sender, size, eight_bit=eight_bit, utf8=utf8)
         self._out.append(replies.SENDER_OK)
 
     def _principal(self) -> Any:
         """Who answers for a transaction: the authenticated key, or the one of the client's network."""
         if self._auth.principal is not None:
             return self._auth.principal
-        if self._rules.auth is not Auth.REQUIRED and self._network_key is not None:
+        if self._rules.auth is not Auth.REQUIRED and self._client.network_key is not None:
             try:
-                return self._door.network_principal(self._network_key)
+                return self._door.network_principal(self._client.network_key)
             except Refused as refused:
                 if refused.reason is not Reason.AUTHENTICATION_REQUIRED:
                     raise
-        raise BadCommand(replies.NOT_LISTED if self._rules.auth is Auth.NONE else replies.AUTH_REQUIRED)
+        if self._rules.auth is Auth.NONE:
+            raise BadCommand(replies.NOT_LISTED)
+        hidden = self._rules.starttls and not self._client.tls and not self._rules.plaintext_auth
+        raise BadCommand(replies.STARTTLS_FIRST if hidden else replies.AUTH_REQUIRED)
 
     def _do_rcpt(self, argument: str) -> None:
         transaction = self.transaction
         if transaction is None:
             raise BadCommand(replies.MAIL_FIRST)
         if len(transaction.recipients) >= self._rules.max_recipients:
-            self._out.append(replies.TOO_MANY_RECIPIENTS)
+            self._refuse(replies.TOO_MANY_RECIPIENTS)
             return
         address = grammar.parse_rcpt(argument, utf8=transaction.utf8)
         transaction.recipients.append(self._door.check_recipient(transaction.principal, address))
         self._out.append(replies.RECIPIENT_OK)
 
     def _do_data(self, argument: str) -> None:
+        self._wary = True
         _no_argument(argument)
-        if self.transaction is None:
+        transaction = self.transaction
+        if transaction is None:
             raise BadCommand(replies.MAIL_FIRST)
-        if not self.transaction.recipients:
-            self._out.append(replies.NO_RECIPIENTS)
+        if not transaction.recipients:
+            self._refuse(replies.NO_RECIPIENTS)
             return
+        self.room.reset()
+        if self.room.lacks(transaction.size):
+            self._need = Need.ROOM
+        else:
+            self._open_content()
+
+    def _open_content(self) -> None:
+        self._wary = False
         self._out.append(replies.GO_AHEAD)
         self._reader = ContentReader(max_bytes=self._rules.max_bytes, convert=self._rules.convert)
 
     def _do_rset(self, argument: str) -> None:
         _no_argument(argument)
         self._idle(replies.OK)
+        self._wary = False
         self.transaction = None
 
     def _do_noop(self, _: str) -> None:
@@ -342,6 +357,10 @@ class Engine:
         _no_argument(argument)
         self.end(replies.BYE)
 
+    def _do_bdat(self, _: str) -> None:
+        # RFC 3030, 2: octets follow at once. CHUNKING is not announced, so their number is not believed either.
+        self.end(replies.NOT_IMPLEMENTED)
+
     def _do_nothing(self, _: str) -> None:
         raise BadCommand(replies.NOT_IMPLEMENTED)
 
@@ -358,24 +377,23 @@ class Engine:
         "VRFY": _do_vrfy,
         "HELP": _do_help,
         "QUIT": _do_quit,
-        **dict.fromkeys(("EXPN", "BDAT", "ETRN", "TURN", "SEND", "SOML", "SAML"), _do_nothing),
+        "BDAT": _do_bdat,
+        **dict.fromkeys(("EXPN", "ETRN", "TURN", "SEND", "SOML", "SAML"), _do_nothing),
     }
 
-    # Bounds
+    # Replies
 
-    def _bad(self, reply: bytes) -> None:
-        self._errors += 1
-        if self._errors >= MAX_ERRORS:
-            self.end(replies.TOO_MANY_ERRORS)
+    def _say(self, reply: bytes) -> None:
+        if reply.startswith(replies.CLOSING):
+            self.end(reply)
         else:
             self._out.append(reply)
+
+    def _refuse(self, reply: bytes) -> None:
+        self._say(self._patience.refusal(reply))
 
     def _idle(self, reply: bytes) -> None:
-        self._commands += 1
-        if self._commands > MAX_IDLE_COMMANDS:
-            self.end(replies.TOO_MANY_COMMANDS)
-        else:
-            self._out.append(reply)
+        self._say(self._patience.idle(reply))
 
 
 def _no_argument(argument: str) -> None:

@@ -1,8 +1,8 @@
 """The arguments of MAIL and RCPT (RFC 5321, 4.1.2; RFC 1870, 4954, 6152, 6531).
 
-Guarantees: linear time; addresses come out in the normal form of `message.address`; a stray space after the
-colon is taken, anything else that the grammar does not know is refused with the reply that says so. It does
-not ask who may use an address.
+Guarantees: linear time; addresses come out in the normal form of `message.address`, local parts alone (`root`) too;
+stray spaces round the path are taken, anything else that the grammar does not know is refused with the reply that says
+so. It does not ask who may use an address, nor what the domain of `root` is.
 """
 
 import re
@@ -13,10 +13,11 @@ from gateway.message.address import AddressError, UnqualifiedError, parse_path
 from gateway.smtp import replies
 
 # A path in angle brackets, with quoted strings that may hold any of them; then parameters.
-_PATH: Final = r' ?<([^"<>]*+(?:"(?:[^"\\]|\\.)*+"[^"<>]*+)*+)>(?: +([^ ].*))?'
+_PATH: Final = r' *<([^"<>]*+(?:"(?:[^"\\]|\\.)*+"[^"<>]*+)*+)>(?: +([^ ].*))?'
 _FROM: Final = re.compile("(?i:FROM):" + _PATH)
 _TO: Final = re.compile("(?i:TO):" + _PATH)
 _MAX_SIZE_DIGITS: Final = 20  # RFC 1870, 3
+_ANY_DOMAIN: Final = "@x"
 
 
 class BadCommand(GatewayError):
@@ -32,7 +33,7 @@ class BadAddress(BadCommand):
 
 
 class Mail(NamedTuple):
-    """MAIL FROM. `address` "" is the null sender; `size` is what was declared, 0 when nothing was."""
+    """MAIL FROM. `address` is "" for the null sender, and may have no domain; `size` is what was declared, else 0."""
 
     address: str
     size: int
@@ -53,7 +54,7 @@ def parse_mail(argument: str) -> Mail:
 
 
 def parse_rcpt(argument: str, *, utf8: bool) -> str:
-    """`TO:<a@b>`; the address. `utf8`: MAIL said SMTPUTF8. Raises BadCommand, BadAddress."""
+    """`TO:<a@b>`; the address, or a local part alone. `utf8`: MAIL said SMTPUTF8. Raises BadCommand, BadAddress."""
     match = _TO.fullmatch(argument)
     if match is None:
         raise _malformed(argument, "TO")
@@ -71,9 +72,10 @@ def _address(path: str, *, utf8: bool) -> str:
         # RFC 5321, 4.1.1.3 and appendix C: a source route is taken and forgotten.
         path = path.partition(":")[2]
     try:
-        return parse_path(path)
-    except UnqualifiedError:
-        raise BadAddress(replies.UNQUALIFIED) from None
+        try:
+            return parse_path(path)
+        except UnqualifiedError:
+            return parse_path(path + _ANY_DOMAIN).removesuffix(_ANY_DOMAIN)
     except AddressError as error:
         raise BadAddress(replies.line(f"501 5.1.3 Bad address: {error}")) from None
 

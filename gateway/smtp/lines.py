@@ -68,7 +68,8 @@ class LineReader:
             line = data[at:end]
         else:
             self._skipping = True
-            raise BadCommand(replies.BARE_LF)
+            too_long = end - at > MAX_COMMAND and end - at > _limit(data[at : at + 5], in_auth)
+            raise _too_long(in_auth) if too_long else BadCommand(replies.BARE_LF)
         if len(line) > MAX_COMMAND - 2 and len(line) > _limit(line[:5], in_auth) - 2:
             raise _too_long(in_auth)
         return line

@@ -1,44 +1,73 @@
 """The SMTP submission listeners of the configuration.
 
-Guarantees: no more connections than the limits say, together and for one address; a connection that makes
-no progress is closed; stopping lets open transactions end to a deadline. The certificate is read again when
-its files change. What is said on a connection is the engine's, what becomes of mail the door's.
+Guarantees: no more connections than the limits say, together and for one address, and together never more than the
+process has files for; a connection that makes no progress is closed, sooner when connections run short; stopping lets
+open transactions end to a deadline. The certificate is read again when its files change. What is said on a connection
+is the engine's, what becomes of mail the door's.
 """
 
 import asyncio
 import functools
 import logging
+import os
+import resource
+import socket
 import ssl
 from collections.abc import Callable
 from typing import Final
 
+from gateway.budget import WAIT_S, Budget
 from gateway.config import Config, Listen, ListenerTls, SmtpListener
 from gateway.errors import ConfigError, Problem
 from gateway.runtime import Supervisor
 from gateway.smtp import replies
-from gateway.smtp.connection import HANDSHAKE_S, Connection, Context, network_key
+from gateway.smtp.connection import Connection, Context
 from gateway.smtp.door import Door
+from gateway.smtp.implicit import ImplicitTls
+from gateway.smtp.peer import network_key
 from gateway.smtp.rules import rules_of
 from gateway.smtp.tls import ServerTls
 
 TIMEOUT_S: Final = 300.0  # for a command, RFC 5321 4.5.3.2.7
-BACKLOG: Final = 1024
+HURRIED_S: Final = 10.0  # the same, when connections run short
+HURRY_AT: Final = 0.75  # of all connections
+BACKLOG: Final = 1024  # connections the kernel keeps while the loop is busy
+# Connections taken in one turn of the loop. asyncio tries (and logs) each of them anew where no file can be opened.
+ACCEPTS: Final = 4
+DESCRIPTORS: Final = 4  # of the process's open files, one in so many is for clients of this door
 _CHECKS: Final = 20  # in one timeout: a timeout may be late by a twentieth
+_CHECK_S: Final = 5.0  # at most between two checks: half of HURRIED_S
+_TELL_S: Final = 10.0  # how often the log tells that there are too many connections
 _LAST_WORDS_S: Final = 1.0  # for the last replies to leave, once the deadline of a stop has passed
 
 log = logging.getLogger("gateway.smtp")
 
 
 class SmtpServer:
-    """`timeout_s` closes a connection without a command, or with too little content, for so long."""
+    """`timeout_s` closes a connection without a command, or with too little content, for so long. `budget` is shared
+    with the other doors, `room_wait_s` a content may wait for memory."""
 
-    def __init__(self, config: Config, door: Door, *, supervisor: Supervisor, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        config: Config,
+        door: Door,
+        *,
+        supervisor: Supervisor,
+        budget: Budget | None = None,
+        timeout_s: float = TIMEOUT_S,
+        room_wait_s: float = WAIT_S,
+    ) -> None:
+        self.room_wait_s = room_wait_s
+        self.budget = Budget(config.limits.buffers) if budget is None else budget
+        self._most = min(config.limits.connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // DESCRIPTORS)
+        self._told_at = 0.0
         self._config = config
         self._door = door
         self._supervisor = supervisor
         self._timeout_s = timeout_s
         self._tls = ServerTls(config.tls, config.data_dir) if config.tls is not None else None
         self._servers: list[asyncio.Server] = []
+        self._implicit: list[ImplicitTls] = []
         self._connections: set[Connection] = set()
         self._by_peer: dict[str, int] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -66,6 +95,8 @@ class SmtpServer:
     async def stop_accepting(self) -> None:
         """Close the listening sockets; connections stay."""
         self._stopping = True
+        for accepting in self._implicit:
+            await accepting.stop()
         for server in self._servers:
             server.close()
         self._servers.clear()
@@ -95,8 +126,8 @@ class SmtpServer:
         refusal = None
         if self._stopping:
             refusal = replies.SHUTTING_DOWN
-        elif len(self._connections) >= limits.connections or from_peer >= limits.connections_per_ip:
-            log.info("too many connections: %s has %d of %d", connection.peer, from_peer, len(self._connections))
+        elif len(self._connections) >= self._most or from_peer >= limits.connections_per_ip:
+            self._tell(connection.peer, from_peer)
             refusal = replies.TOO_MANY_CONNECTIONS
         self._connections.add(connection)
         self._by_peer[connection.peer] = from_peer + 1
@@ -115,9 +146,14 @@ class SmtpServer:
         if not self._connections and self._empty is not None and not self._empty.done():
             self._empty.set_result(None)
 
+    def _tell(self, peer: str, from_peer: int) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._told_at >= _TELL_S:
+            self._told_at = now
+            log.warning("too many connections: %s has %d of %d", peer, from_peer, len(self._connections))
+
     async def _listen(self, loop: asyncio.AbstractEventLoop, listener: SmtpListener, path: str) -> asyncio.Server:
         tls = self._context(listener, path)
-        implicit = listener.tls is ListenerTls.IMPLICIT
         config = self._config
         context = Context(
             listener=listener,
@@ -132,19 +168,30 @@ class SmtpServer:
             door=self._door,
             registry=self,
             supervisor=self._supervisor,
-            tls=None if implicit else tls,
+            tls=tls,
             timeout_s=self._timeout_s,
         )
         factory: Callable[[], Connection] = functools.partial(Connection, context, loop)
-        return await loop.create_server(
+        implicit = listener.tls is ListenerTls.IMPLICIT
+        server = await loop.create_server(
             factory,
             listener.listen.host,
             listener.listen.port,
-            ssl=tls if implicit else None,
-            ssl_handshake_timeout=HANDSHAKE_S if implicit else None,
-            backlog=BACKLOG,
+            backlog=ACCEPTS,
             reuse_address=True,
+            start_serving=not implicit,
         )
+        if implicit:
+            assert tls is not None
+            accepting = ImplicitTls(tls, factory, registry=self, supervisor=self._supervisor)
+            self._implicit.append(accepting)
+            for sock in server.sockets:
+                accepting.start(sock.fileno(), BACKLOG)
+            return server
+        for sock in server.sockets:
+            with socket.socket(fileno=os.dup(sock.fileno())) as same:  # the loop's own view of it cannot listen
+                same.listen(BACKLOG)
+        return server
 
     def _context(self, listener: SmtpListener, path: str) -> ssl.SSLContext | None:
         if listener.tls is ListenerTls.NONE:
@@ -156,10 +203,11 @@ class SmtpServer:
     def _check(self, loop: asyncio.AbstractEventLoop) -> None:
         """One timer for all connections: cheaper than one for each, and exact enough."""
         now = loop.time()
+        hurried = len(self._connections) >= self._most * HURRY_AT
         for connection in tuple(self._connections):
-            connection.check(now)
+            connection.check(now, most_s=HURRIED_S if hurried else self._timeout_s)
         self.reload_certificate()
-        self._timer = loop.call_later(self._timeout_s / _CHECKS, self._check, loop)
+        self._timer = loop.call_later(min(self._timeout_s / _CHECKS, _CHECK_S), self._check, loop)
 
     async def _emptied(self, timeout_s: float) -> None:
         """Wait until no connection is left, or so long."""

@@ -11,6 +11,7 @@ from typing import Final
 from gateway.errors import GatewayError, Refused, StoreFull
 
 MAX_LINE_BYTES: Final = 512  # RFC 5321, 4.5.3.1.5: code, text and CRLF
+CLOSING: Final = b"421 "  # RFC 5321, 3.8: this code always is the last word
 _UNPRINTABLE: Final = re.compile("[^ -~]")
 
 
@@ -48,6 +49,8 @@ TOO_LONG: Final = b"500 5.5.2 The line is too long\r\n"
 BARE_LF: Final = b"500 5.5.2 A line ends with CR LF\r\n"
 TOO_MANY_ERRORS: Final = b"421 4.7.0 Too many errors, closing\r\n"
 TOO_MANY_COMMANDS: Final = b"421 4.7.0 Too many commands without a message, closing\r\n"
+TOO_MANY_REFUSALS: Final = b"421 4.7.0 Too many refused addresses, closing\r\n"
+NO_COMMAND: Final = b"421 4.7.0 This is no command, and no content was asked for; closing\r\n"
 TOO_MANY_CONNECTIONS: Final = b"421 4.7.0 Too many connections, try again later\r\n"
 TIMEOUT: Final = b"421 4.4.2 Timeout, closing\r\n"
 SHUTTING_DOWN: Final = b"421 4.3.2 The service is shutting down\r\n"
@@ -71,6 +74,7 @@ AUTH_TWICE: Final = b"503 5.5.1 Authenticated already\r\n"
 AUTH_LATE: Final = b"503 5.5.1 No AUTH during a mail transaction\r\n"
 AUTH_NEEDS_TLS: Final = b"538 5.7.11 Use STARTTLS before AUTH\r\n"
 AUTH_REQUIRED: Final = b"530 5.7.0 Authentication required\r\n"
+STARTTLS_FIRST: Final = b"530 5.7.0 Authentication required: use STARTTLS, then AUTH\r\n"
 TOO_MANY_FAILURES: Final = b"421 4.7.0 Too many failed authentications, closing\r\n"
 NOT_LISTED: Final = b"550 5.7.1 This listener takes mail from its listed networks only\r\n"
 
@@ -83,12 +87,10 @@ TOO_MANY_RECIPIENTS: Final = b"452 4.5.3 Too many recipients\r\n"
 UNKNOWN_PARAMETER: Final = b"555 5.5.4 A parameter is not known\r\n"
 BAD_PARAMETER: Final = b"501 5.5.4 The value of a parameter is not understood\r\n"
 NEEDS_SMTPUTF8: Final = b"553 5.6.7 An address beyond ASCII needs the parameter SMTPUTF8\r\n"
-UNQUALIFIED: Final = b"553 5.1.3 The address has no domain; write name@domain\r\n"
 
 GO_AHEAD: Final = b"354 End data with <CR><LF>.<CR><LF>\r\n"
 TOO_LARGE: Final = b"552 5.3.4 The message is too large\r\n"
 BARE_NEWLINE: Final = b"550 5.6.0 The message contains a CR or LF that is not part of a CR LF\r\n"
 NUL: Final = b"550 5.6.0 The message contains a NUL\r\n"
-LINE_TOO_LONG: Final = b"550 5.6.0 The message contains a line that is too long\r\n"
 OUR_FAULT: Final = b"451 4.3.0 An error of ours, try again later\r\n"
 NO_ROOM: Final = b"452 4.3.1 No room for mail, try again later\r\n"

@@ -70,6 +70,8 @@ class ServerTls:
 def _context(min_tls: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    # libESMTP waits for ever where tickets come before its EHLO.
+    context.num_tickets = 0
     with warnings.catch_warnings():
         # The operator asked for an old version by name, for devices that know no other.
         warnings.simplefilter("ignore", DeprecationWarning)

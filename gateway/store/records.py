@@ -7,11 +7,12 @@ memory.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_network
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from gateway.config import Limit
+from gateway.config import Limit, Network
 from gateway.errors import GatewayError
 from gateway.store.db import Cursor, Row, Statements, Transaction
 from gateway.store.readers import Readers
@@ -26,8 +27,11 @@ class Duplicate(GatewayError):
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """A key. `digest` is the SHA-256 of its text, `hint` its first characters; `route` None: the default
-    route."""
+    """A key. `digest` is the SHA-256 of its text, `hint` its first characters; `route` None: the default route.
+
+    `networks` are where it may be used from (none: anywhere). `old_digest` is that of the text before the last
+    rotation, good until `old_until`.
+    """
 
     name: str
     digest: bytes
@@ -41,6 +45,9 @@ class KeyRecord:
     expires_at: int | None = None
     revoked_at: int | None = None
     limits: tuple[Limit, ...] = ()
+    networks: tuple[Network, ...] = ()
+    old_digest: bytes | None = None
+    old_until: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +93,10 @@ class Records(Protocol):
 
     async def add_key(self, record: KeyRecord) -> None:
         """Raises Duplicate where the name or the text is in use, by a revoked key too."""
+
+    async def rotate_key(self, name: str, digest: bytes, hint: str, *, old_until: int) -> bool:
+        """Another text for a key; the present one is good until `old_until`, one before it no more. False where there
+        is no such key, or it is revoked; raises Duplicate where a key has or had this text."""
 
     async def revoke_key(self, name: str, at: int) -> bool:
         """False where there is no such key, or it was revoked before."""
@@ -151,13 +162,22 @@ class StoredRecords:
             record.expires_at,
             record.revoked_at,
             msgspec.json.encode(record.limits).decode(),
+            _text(tuple(map(str, record.networks))),
         )
 
         def add(tx: Transaction) -> None:
-            if tx.one(self._sql["key_add"], values) is None:
+            if self._digest_in_use(tx, record.digest) or tx.one(self._sql["key_add"], values) is None:
                 raise Duplicate(f"There is a key named {record.name}, or one with the same text.")
 
         await self._change(add)
+
+    async def rotate_key(self, name: str, digest: bytes, hint: str, *, old_until: int) -> bool:
+        def rotate(tx: Transaction) -> bool:
+            if self._digest_in_use(tx, digest):
+                raise Duplicate("A key has or had this text.")
+            return tx.one(self._sql["key_rotate"], (name, digest, hint, old_until)) is not None
+
+        return await self._change(rotate)
 
     async def revoke_key(self, name: str, at: int) -> bool:
         return await self._change(lambda tx: tx.one(self._sql["key_revoke"], (name, at)) is not None)
@@ -242,6 +262,9 @@ class StoredRecords:
     async def put_secret(self, name: str, wrapped: bytes) -> None:
         await self._change(lambda tx: tx.one(self._sql["secret_put"], (name, wrapped)))
 
+    def _digest_in_use(self, tx: Transaction, digest: bytes) -> bool:
+        return tx.one(self._sql["key_digest_in_use"], (digest,)) is not None
+
     def _add_dkim_key(self, tx: Transaction, domain: str, key: DkimKeyRecord) -> None:
         if key.active:
             tx.cursor.execute(self._sql["dkim_key_retire"], (domain, key.algorithm))
@@ -277,6 +300,9 @@ def _key(row: Row) -> KeyRecord:
         expires_at=row[9],
         revoked_at=row[10],
         limits=msgspec.json.decode(row[11], type=tuple[Limit, ...]),
+        networks=tuple(map(ip_network, _tuple(row[12]))),
+        old_digest=row[13],
+        old_until=row[14],
     )
 
 

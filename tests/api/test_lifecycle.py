@@ -4,6 +4,7 @@ import asyncio
 import json
 import ssl
 from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import trustme
 
 from gateway.api import connection
+from gateway.api.proxies import TrustedProxies
 from gateway.config import Config, Http, HttpListener, Limits, Listen, ListenerTls, Tls
 from gateway.errors import ConfigError
 from tests.api.conftest import MAIL, SEND, Client, Start
@@ -32,7 +34,7 @@ async def test_too_many_connections(start: Start, config: Config) -> None:
         await client.close()
 
 
-def test_connections_of_one_address_are_bounded_but_on_loopback() -> None:
+def test_connections_of_one_address_are_bounded_but_on_loopback_and_for_proxies() -> None:
     class Transport(asyncio.Transport):
         def __init__(self, address: str) -> None:
             super().__init__({"peername": (address, 1)})
@@ -42,7 +44,12 @@ def test_connections_of_one_address_are_bounded_but_on_loopback() -> None:
         asyncio.set_event_loop(loop)
 
         async def count(address: str) -> int:
-            server = connection.Connections(_never, Limits(connections_per_ip=2), connection.DateHeader())
+            server = connection.Connections(
+                _never,
+                Limits(connections_per_ip=2),
+                connection.DateHeader(),
+                proxies=TrustedProxies((ip_network("192.0.2.128/25"),)),
+            )
             made = [server() for _ in range(4)]
             admitted = [server.admit(one, Transport(address)) for one in made]
             server.connection_lost(made[0])
@@ -52,6 +59,7 @@ def test_connections_of_one_address_are_bounded_but_on_loopback() -> None:
         assert loop.run_until_complete(count("192.0.2.1")) == 2
         assert loop.run_until_complete(count("2001:db8::1")) == 2
         assert loop.run_until_complete(count("127.0.0.9")) == 4
+        assert loop.run_until_complete(count("192.0.2.129")) == 4  # a trusted proxy
         assert loop.run_until_complete(count("::1")) == 4
     finally:
         asyncio.set_event_loop(None)

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.api import document, fields, message, variables
@@ -519,6 +519,7 @@ PLAUSIBLE = st.sampled_from(
 
 
 @given(st.dictionaries(st.sampled_from([*message.TABLE.names, *message.TABLE.refused, "odd"]), JSON | PLAUSIBLE))
+@example({"from": "shop@example.com", "headers": {"\U00018cd6": ""}})  # no character of this code point is known
 def test_whatever_is_sent_is_taken_or_refused_with_reasons(document: dict[str, Any]) -> None:
     refusal: Refused | None = None
     try:

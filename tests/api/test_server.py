@@ -6,6 +6,8 @@ import logging
 
 import pytest
 
+from gateway.api.body import MEMORY_FACTOR
+from gateway.budget import Budget
 from gateway.errors import Reason, Refused, StoreError, StoreFull
 from tests.api.conftest import MAIL, SEND, Api, Client, Start
 
@@ -198,26 +200,90 @@ async def test_a_slow_body_ends_at_its_deadline(start: Start) -> None:
 
 
 async def test_bodies_in_hand_are_bounded_together(start: Start) -> None:
-    api = await start(buffer_bytes=1000)
-    assert (await api.send(MAIL)).status == 201
-    for text in ("x" * 1000, "x" * 100_000):
-        reply = await api.send({**MAIL, "text": text})
-        assert (reply.status, reply.json["error"]["code"]) == (503, "backlog_full")
-        assert reply.headers["retry-after"] == "5"
-    api.door.gate = asyncio.Event()
-    api.door.entered.clear()
     body = json.dumps({**MAIL, "text": "x" * 500}).encode()
-    first, second = [await Client.connect(api.server) for _ in range(2)]
+    budget = Budget(MEMORY_FACTOR * len(body) + 100)
+    api = await start(budget=budget, room_wait_s=0.05)
+    api.door.gate = asyncio.Event()
+    first, second, chunked = [await Client.connect(api.server) for _ in range(3)]
     first.write("POST", SEND, body, AUTH)
     await api.door.entered.wait()
+    assert budget.held == MEMORY_FACTOR * len(body)
     second.write("POST", SEND, body, AUTH)
-    assert (await second.read()).status == 503
+    chunked.writer.write(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+    for client in (second, chunked):
+        reply = await client.read()
+        assert (reply.status, reply.json["error"]["code"]) == (503, "backlog_full")
+        assert (reply.headers["retry-after"], reply.json["error"]["retryable"]) == ("5", True)
     api.door.gate.set()
     assert (await first.read()).status == 201
+    assert budget.held == 0
     second.write("POST", SEND, body, AUTH)
     assert (await second.read()).status == 201
+    for client in (first, second, chunked):
+        await client.close()
+
+
+async def test_a_body_waits_for_its_memory(start: Start) -> None:
+    budget = Budget(MEMORY_FACTOR * len(BODY))
+    api = await start(budget=budget)
+    assert budget.try_take(1)
+    first, second = [await Client.connect(api.server) for _ in range(2)]
+    first.write("POST", SEND, BODY, AUTH)
+    second.write("POST", SEND, b"", {**AUTH, "Expect": "100-continue", "Content-Length": str(len(BODY))})
+    first.write("GET", "/health/live")  # answered after what is before it
+    async with asyncio.timeout(0.1):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await second.reader.read(1)  # not even the word to go on
+    assert api.door.asked == []
+    budget.release(1)
+    assert (await first.read()).status == 201
+    assert (await first.read()).status == 200
+    async with asyncio.timeout(5):
+        assert await second.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    second.writer.write(BODY)
+    assert (await second.read()).status == 201
+    assert budget.held == 0
+    for client in (first, second):
+        await client.close()
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_message_larger_than_the_budget_has_it_for_itself(start: Start, chunked: bool) -> None:
+    budget = Budget(1000)
+    api = await start(budget=budget, room_wait_s=0.05)
+    body = json.dumps({**MAIL, "text": "x" * 300_000}).encode()
+    api.door.gate = asyncio.Event()
+    first = await Client.connect(api.server)
+    if chunked:
+        first.writer.write(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        for start_ in range(0, len(body), 10_000):
+            part = body[start_ : start_ + 10_000]
+            first.writer.write(b"%x\r\n%b\r\n" % (len(part), part))
+        first.writer.write(b"0\r\n\r\n")
+    else:
+        first.write("POST", SEND, body, AUTH)
+    await api.door.entered.wait()
+    assert budget.held == 1000
+    assert (await api.send(MAIL)).status == 503
+    api.door.gate.set()
+    assert (await first.read()).status == 201
+    assert budget.held == 0
     await first.close()
-    await second.close()
+
+
+async def test_an_unfinished_body_gives_its_memory_back(start: Start) -> None:
+    budget = Budget(1_000_000)
+    api = await start(budget=budget, body_grace_s=0.05)
+    gone, slow = [await Client.connect(api.server) for _ in range(2)]
+    for client in (gone, slow):
+        client.write("POST", SEND, b"{", {**AUTH, "Content-Length": "1000"})
+        await client.writer.drain()
+    await gone.close()
+    assert (await slow.read()).status == 408
+    while budget.held:
+        await asyncio.sleep(0)
+    await slow.close()
 
 
 async def test_a_broken_chunked_body(api: Api) -> None:
@@ -246,6 +312,24 @@ async def test_what_is_not_http(api: Api, raw: bytes) -> None:
     assert (reply.status, reply.json["error"]["message"]) == (400, "The request is not valid HTTP.")
     assert reply.headers["x-request-id"] == reply.json["meta"]["request_id"]
     assert reply.headers["content-type"] == "application/json"
+    assert await client.at_end()
+    await client.close()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        HEAD.replace(b"HTTP/1.1", b"HTTP/1.0")
+        + b"Connection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"CONNECT gateway.test:443 HTTP/1.1\r\nHost: x\r\n\r\n",
+    ],
+)
+async def test_a_request_whose_end_is_in_doubt_ends_the_connection(api: Api, raw: bytes) -> None:
+    client = await Client.connect(api.server)
+    client.writer.write(raw + b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+    reply = await client.read()
+    assert (reply.status, reply.json["error"]["code"]) == (400, "invalid_parameter")
+    assert reply.headers["connection"] == "close"
     assert await client.at_end()
     await client.close()
 

@@ -1,13 +1,20 @@
 """Plays every *.smtp file of this directory against the real listener with the gateway behind it in memory.
 
-    # comment ! auth=none bare_newlines=reject     options of the listener; networks=CIDR:key,
-    max_message=N, recipients=N ! fail=ADDRESS:REASON                what the gateway says at that address
-    (or begin, add, finish) C: text                              a line of the client, with CR LF; Python's
-    escapes (\\n, \\x00) c: text                              the same without CR LF S: text
-    the next line of the server begins with this TLS                                  the client's half of
-    the handshake EOF                                  the server closes CLOSE
-    the client closes its half MESSAGE text                         the next message that was accepted, byte
-    for byte NONE                                 no (further) message was accepted
+    # comment
+    ! auth=none bare_newlines=reject     options of the listener; networks=CIDR:key,
+                                         max_message=N, recipients=N, per_ip=N, default_domain=NAME,
+                                         memory=none (others hold all there is)
+    ! fail=ADDRESS:REASON                what the gateway says at that address (or begin, add, finish, authenticate)
+    C: text                              a line of the client, with CR LF; Python's escapes (\\n, \\x00)
+    c: text                              the same without CR LF
+    S: text                              the next line of the server begins with this
+    TLS                                  the client's half of the handshake
+    EOF                                  the server closes
+    CLOSE                                the client closes its half
+    STOP                                 the server begins to stop
+    MESSAGE text                         the next message that was accepted, byte for byte
+    ENVELOPE sender recipients           of that message; <> is the null sender
+    NONE                                 no (further) message was accepted
 
 Lines of the client leave in one segment until the next line that is none.
 """
@@ -18,6 +25,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.budget import Budget
 from gateway.config import Auth, BareNewlines, Config, Limits, Listen, ListenerTls, Smtp, SmtpListener
 from gateway.errors import Reason, Refused, StoreError, StoreFull
 from gateway.runtime import Supervisor
@@ -52,7 +60,10 @@ class Player:
             if line.startswith("!") and not line.startswith("! fail=")
             for word in line[1:].split()
         )
-        self.door = FakeDoor()
+        self.door = FakeDoor(default_domain=self.options.pop("default_domain", None))
+        self.memory = Budget(1_000_000)
+        if self.options.pop("memory", "") == "none":
+            assert self.memory.try_take(1_000_000)
         self.certificates = certs.make(directory) if "tls" in self.options else None
         self.messages = 0
         self.errors: list[BaseException] = []
@@ -77,18 +88,23 @@ class Player:
             hostname="mail.example.com",
             tls=self.certificates.tls if self.certificates else None,
             max_message=int(options.pop("max_message", "1000000")),
-            limits=Limits(recipients_per_message=int(options.pop("recipients", "100"))),
+            limits=Limits(
+                recipients_per_message=int(options.pop("recipients", "100")),
+                connections_per_ip=int(options.pop("per_ip", "50")),
+            ),
             smtp=Smtp((listener,)),
         )
         assert not options, f"unknown options: {options}"
         return config
 
     async def play(self) -> None:
-        supervisor = Supervisor(
+        self.supervisor = supervisor = Supervisor(
             on_fatal=lambda _, error: self.errors.append(error),
             on_error=lambda _, error: self.errors.append(error),
         )
-        server = SmtpServer(self.config(), self.door, supervisor=supervisor)
+        self.server = server = SmtpServer(
+            self.config(), self.door, supervisor=supervisor, budget=self.memory, room_wait_s=0.01
+        )
         await server.start()
         try:
             async with asyncio.timeout(WAIT_S):
@@ -128,11 +144,17 @@ class Player:
                 await self.writer.start_tls(self.certificates.client, server_hostname="localhost")
             case "EOF":
                 assert await self.reader.read() == b"", where
+            case "STOP":
+                self.supervisor.start(self.server.stop(WAIT_S), name="stop")
             case "CLOSE":
                 self.writer.write_eof()
             case "MESSAGE":
                 assert self.door.accepted[self.messages].content == unescaped(text), where
                 self.messages += 1
+            case "ENVELOPE":
+                sender, *recipients = text.split()
+                envelope = self.door.accepted[self.messages - 1].envelope
+                assert (envelope.sender or "<>", envelope.recipients) == (sender, tuple(recipients)), where
             case "NONE":
                 assert len(self.door.accepted) == self.messages, where
             case _:
@@ -150,4 +172,4 @@ async def test_a_wrong_reply_fails_the_dialog(tmp_path: Path) -> None:
 
 
 def test_there_are_dialogs() -> None:
-    assert len(DIALOGS) >= 25
+    assert len(DIALOGS) >= 45

@@ -29,6 +29,7 @@ class FakeDoor:
 
     keys: dict[str, str] = field(default_factory=lambda: {"secret": "shop", "secret2": "printers"})
     networks: dict[str, str] = field(default_factory=lambda: {"shop": "shop", "printers": "printers"})
+    default_domain: str | None = None
     failures: dict[str, Exception] = field(default_factory=dict)
     begun: list[Message] = field(default_factory=list)
     logins: list[tuple[str, str, str]] = field(default_factory=list)
@@ -51,12 +52,20 @@ class FakeDoor:
             raise Refused(Reason.AUTHENTICATION_REQUIRED, "no such key")
         return self.networks[key_name]
 
-    def check_sender(self, principal: str, address: str, peer: str) -> None:
+    def check_sender(self, principal: str, address: str, peer: str) -> str:
         self.fail(address)
+        return self.qualified(address)
 
     def check_recipient(self, principal: str, address: str) -> str:
         self.fail(address)
-        return address
+        return self.qualified(address)
+
+    def qualified(self, address: str) -> str:
+        if not address or "@" in address.rpartition('"')[2]:
+            return address
+        if self.default_domain is None:
+            raise Refused(Reason.UNQUALIFIED, "no domain")
+        return f"{address}@{self.default_domain}"
 
     def begin(self, principal: str, envelope: SmtpEnvelope) -> "FakeReceiving":
         self.fail("begin")

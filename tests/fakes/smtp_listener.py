@@ -56,12 +56,12 @@ def config(*listeners: SmtpListener, tls: certs.Certificates | None = None, **ch
 
 
 @contextlib.asynccontextmanager
-async def serving(given: Config, door: FakeDoor, *, timeout_s: float = 300.0) -> AsyncIterator[SmtpServer]:
+async def serving(given: Config, door: FakeDoor, *, timeout_s: float = 300.0, **more: Any) -> AsyncIterator[SmtpServer]:
     errors: list[BaseException] = []
     supervisor = Supervisor(
         on_fatal=lambda _, error: errors.append(error), on_error=lambda _, error: errors.append(error)
     )
-    server = SmtpServer(given, door, supervisor=supervisor, timeout_s=timeout_s)
+    server = SmtpServer(given, door, supervisor=supervisor, timeout_s=timeout_s, **more)
     await server.start()
     try:
         async with asyncio.timeout(2 * WAIT_S):

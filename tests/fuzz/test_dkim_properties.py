@@ -6,12 +6,13 @@ from itertools import pairwise
 
 import dkim as dkimpy
 from dkim.canonicalization import Relaxed
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.message import dkim
 from gateway.message.canonical import BodyHasher, header_fields
 from gateway.message.dkim import PrivateKey
+from tests.fuzz import effort
 
 OCTETS = b" \t\r\n.ab\x80"
 bodies = st.lists(st.sampled_from([bytes([octet]) for octet in OCTETS] + [b"\r\n", b"\r\n", b"  "]), max_size=60).map(
@@ -53,13 +54,13 @@ def oracle(body: bytes) -> bytes:
 @example(b" \r", [1])
 @example(b"a\r\n\n\r\n", [2, 3])
 @example(b"\r\r\n\r\n", [1, 2, 3])
-@settings(max_examples=400, deadline=None)
+@effort.examples(400)
 def test_body_hash_equals_dkimpys_for_any_octets_and_cuts(body: bytes, places: list[int]) -> None:
     assert hash_of(cut(body, places)) == oracle(body)
 
 
 @given(crlf_bodies, cuts)
-@settings(max_examples=200, deadline=None)
+@effort.examples(200)
 def test_body_hash_equals_dkimpys_for_mail(body: bytes, places: list[int]) -> None:
     assert hash_of(cut(body, places)) == hashlib.sha256(Relaxed.canonicalize_body(body)).digest()
 
@@ -69,7 +70,7 @@ def block(pairs: list[tuple[bytes, bytes]]) -> bytes:
 
 
 @given(fields)
-@settings(max_examples=300, deadline=None)
+@effort.examples(300)
 def test_header_fields_equal_dkimpys(pairs: list[tuple[bytes, bytes]]) -> None:
     parsed, _ = dkimpy.rfc822_parse(block(pairs))
     theirs = [(name, value.removesuffix(b"\r\n")) for name, value in Relaxed.canonicalize_headers(parsed)]
@@ -91,13 +92,13 @@ def signed(header: bytes, body: bytes) -> bytes:
 
 
 @given(fields, crlf_bodies)
-@settings(max_examples=60, deadline=None)
+@effort.examples(60)
 def test_dkimpy_verifies_what_we_sign(pairs: list[tuple[bytes, bytes]], body: bytes) -> None:
     assert dkimpy.verify(signed(block(pairs), body), dnsfunc=txt)
 
 
 @given(fields, st.sampled_from(dkim.SIGNED_FIELDS), st.integers(0, 12))
-@settings(max_examples=60, deadline=None)
+@effort.examples(60)
 def test_one_more_signed_field_anywhere_breaks_the_signature(
     pairs: list[tuple[bytes, bytes]], name: bytes, place: int
 ) -> None:
@@ -111,7 +112,7 @@ def test_one_more_signed_field_anywhere_breaks_the_signature(
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=200, deadline=None)
+@effort.examples(200)
 def test_any_octets_can_be_signed(header: bytes) -> None:
     unsigned = dkim.prepare(header, bytes(32), domain="example.com", selector="s1", now_s=0)
     field = dkim.finish(unsigned, bytes(256))

@@ -1,11 +1,7 @@
-"""Properties of every composed message and of the address parsers, on generated input.
-
-`MIME_EXAMPLES` in the environment sets how many examples each property gets (150 unless told; 5000 for a long run).
-"""
+"""Properties of every composed message and of the address parsers, on generated input."""
 
 import email.header
 import email.policy
-import os
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -14,22 +10,19 @@ from email.parser import BytesParser
 from email.utils import collapse_rfc2231_value, getaddresses
 from typing import TypeVar
 
-from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from gateway.message import address, address_list, encoded_word, fixup, mime, plaintext
 from gateway.message.address import AddressError
 from gateway.message.header import HeaderError
 from gateway.message.model import Attachment, Draft, Mailbox
+from tests.fuzz import effort
 
 Parsed = TypeVar("Parsed", str, bytes)
 Result = TypeVar("Result")
 
-EXAMPLES = settings(
-    max_examples=int(os.environ.get("MIME_EXAMPLES", "150")),
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+EXAMPLES = effort.examples(150)
 DATE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SEED = bytes(range(12))
 

@@ -1,26 +1,19 @@
-"""Properties of templates on generated and on hostile text.
-
-`TEMPLATE_EXAMPLES` in the environment sets how many examples each property gets (150 unless told).
-"""
+"""Properties of templates on generated and on hostile text."""
 
 import html
-import os
 import sys
 from types import FrameType
 from typing import Any, SupportsIndex
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.message import template
 from gateway.message.template import TemplateError
+from tests.fuzz import effort
 
-EXAMPLES = settings(
-    max_examples=int(os.environ.get("TEMPLATE_EXAMPLES", "150")),
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+EXAMPLES = effort.examples(150)
 LIMIT = 500
 PIECE = st.sampled_from(
     [

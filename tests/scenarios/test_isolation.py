@@ -72,6 +72,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         secret.chmod(0o600)
         keys[name] = {"secret": {"file": str(secret)}, **rights}
     settings = {"routes": {"inbox": {"type": "capture"}}, "default_route": "inbox", "keys": keys}
+    settings["limits"] = {"auth_failures": "1000/min"}  # half of the keys here are wrong ones
     with Daemon(directory / "gateway", settings) as running:
         running.cli("key", "create", "revoked", "--account", "one", "--secret-stdin", stdin=_text("revoked"))
         running.cli("key", "revoke", "revoked")

@@ -69,7 +69,9 @@ async def test_a_database_of_schema_1_is_brought_up_and_works(tmp_path: Path, no
     assert await store.enqueue_all([], RequestKey("acme", "order-1", b"h", "answer")) == Conflict()
     assert await store.enqueue_all([], RequestKey("acme", "order-2", b"h", "answer")) == []
     (key,) = await store.records.keys()
-    assert (key.name, key.scopes, key.limits) == ("shop", ("send",), ())
+    assert (key.name, key.scopes, key.limits, key.networks) == ("shop", ("send",), (), ())
+    assert (key.old_digest, key.old_until) == (None, None)
+    assert await store.records.rotate_key("shop", b"new", "mgw_", old_until=START_MS)
     template = TemplateRecord(bytes(16), "acme", "hello", "Hello", None, "text", START_MS, START_MS)
     assert await store.records.add_template(template, most=1)
     await store.close()

@@ -1,6 +1,7 @@
 """Keys, domains, DKIM keys, templates, secrets."""
 
 from dataclasses import replace
+from ipaddress import ip_network
 
 import pytest
 
@@ -20,6 +21,7 @@ KEY = KeyRecord(
     created_at=1000,
     expires_at=2000,
     limits=(Limit(Unit.REQUESTS, 100, 60, 20), Limit(Unit.RECIPIENTS, 5000, 86_400, 5000)),
+    networks=(ip_network("192.168.1.0/24"), ip_network("2001:db8::/48")),
 )
 FIRST = DkimKeyRecord("s1", "rsa", b"wrapped-1", 1000, active=True)
 SECOND = DkimKeyRecord("s2", "rsa", b"wrapped-2", 2000, active=True)
@@ -30,7 +32,7 @@ TEMPLATE = TemplateRecord(b"1" * 16, "acme", "welcome", "Hello {{name}}", "<p>{{
 async def test_a_key_is_kept_as_it_was_given(opener: Opener) -> None:
     store = await opener()
     other = replace(KEY, name="cron", digest=b"e" * 32, route="relay", senders=(), default_from=None, expires_at=None)
-    other = replace(other, limits=())
+    other = replace(other, limits=(), networks=())
     await store.records.add_key(KEY)
     await store.records.add_key(other)
     await store.close()
@@ -54,6 +56,26 @@ async def test_a_key_is_revoked_once_and_its_name_stays_taken(store: Store) -> N
     assert await store.records.keys() == [replace(KEY, revoked_at=5000)]
     with pytest.raises(Duplicate):
         await store.records.add_key(replace(KEY, digest=b"e" * 32))
+
+
+async def test_a_key_gets_another_text_and_keeps_the_old_one_a_while(opener: Opener) -> None:
+    store = await opener()
+    await store.records.add_key(KEY)
+    assert await store.records.rotate_key("shop", b"n" * 32, "mgw_new", old_until=9000)
+    rotated = replace(KEY, digest=b"n" * 32, hint="mgw_new", old_digest=KEY.digest, old_until=9000)
+    assert await store.records.keys() == [rotated]
+    for taken in (KEY.digest, rotated.digest):
+        with pytest.raises(Duplicate):
+            await store.records.rotate_key("shop", taken, "x", old_until=9000)
+        with pytest.raises(Duplicate):
+            await store.records.add_key(replace(KEY, name="other", digest=taken))
+    await store.close()
+    records = (await opener()).records
+    assert await records.keys() == [rotated]
+    assert not await records.rotate_key("unknown", b"x" * 32, "x", old_until=9000)
+    assert await records.revoke_key("shop", 5000)
+    assert not await records.rotate_key("shop", b"x" * 32, "x", old_until=9000)
+    assert await records.keys() == [replace(rotated, revoked_at=5000)]
 
 
 async def test_a_domain_comes_with_its_keys(store: Store) -> None:

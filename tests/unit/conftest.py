@@ -51,6 +51,9 @@ class Recorder:
         self.pieces.append((message, index))
         await self.store.put_piece(message, index, data)
 
+    async def piece(self, message: int, index: int) -> bytes:
+        return await self.store.piece(message, index)
+
     async def enqueue(self, message: NewMessage) -> Accepted | Conflict:
         self._note(message)
         return await self.store.enqueue(message)
@@ -80,7 +83,7 @@ class Desk:
         clock = Clock(now_ms=lambda: NOW)
         self.intake = Intake(
             config,
-            self.queue,  # type: ignore[arg-type]  # intake asks for three of its verbs only
+            self.queue,  # type: ignore[arg-type]  # intake asks for four of its verbs only
             self.domains,
             limiter=Limiter(clock),
             templates=Templates(store.records, config.templates),

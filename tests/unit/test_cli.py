@@ -219,6 +219,40 @@ def test_the_help_shows_how_a_limit_is_written(shell: Shell) -> None:
     assert "recipients=100/min,burst=200" in " ".join(shell.ok("key", "create", "--help").split())
 
 
+def printed_key(made: str) -> str:
+    return made.rpartition("\nkey: ")[2].splitlines()[0]
+
+
+def test_a_key_for_a_device(office: Shell) -> None:
+    argv = ("key", "create", "scanner", "--short", "--ip", "192.168.1.0/24", "--ip", "2001:db8::9")
+    made = office.ok(*argv)
+    assert len(printed_key(made)) == 20
+    assert "ip:           192.168.1.0/24, 2001:db8::9/128\n" in made
+    assert made.replace("\n\n", "\n").startswith(office.ok("key", "show", "scanner"))
+    heading, row = office.ok("key", "list").splitlines()
+    assert row.index("192.168.1.0/24") == heading.index("IP ")
+    assert "say which (ip)" in office.fails(1, "key", "create", "other", "--short")
+    assert "say which (ip)" in office.fails(1, "key", "create", "other", "--short", "--ip", "0.0.0.0/0")
+
+
+def test_a_key_is_rotated(office: Shell, typed: Callable[[bytes], None]) -> None:
+    first = printed_key(office.ok("key", "create", "shop"))
+    second = printed_key(office.ok("key", "rotate", "shop"))
+    assert first != second
+    listed, shown = office.ok("key", "list"), office.ok("key", "show", "shop")
+    assert "active (rotating)" in listed
+    assert "old key ends: 2" in shown
+    assert second[:8] in shown
+    assert not {first, second} & set((listed + shown).split())
+    typed(SECRET.encode())
+    assert SECRET not in office.ok("key", "rotate", "shop", "--overlap", "0s", "--secret-stdin")
+    assert "old key ends: -\n" in office.ok("key", "show", "shop")
+    assert office.json("key", "show", "shop")["hint"] == SECRET[:8] + "…"
+    typed(SECRET.encode())
+    assert "with this secret, already" in office.fails(1, "key", "rotate", "shop", "--secret-stdin")
+    assert "no active key nobody" in office.fails(1, "key", "rotate", "nobody")
+
+
 # Domains
 
 
@@ -417,7 +451,11 @@ def test_the_file_is_named_by_the_environment(shell: Shell, monkeypatch: pytest.
     [
         ((), "COMMAND"),
         (("frobnicate",), "invalid choice"),
-        (("key",), "create|list|show|revoke"),
+        (("key",), "create|list|show|rotate|revoke"),
+        (("key", "create", "k", "--ip", "192.168.1.7/24"), "has host bits set"),
+        (("key", "create", "k", "--short", "--prefix", "re_"), "not allowed with"),
+        (("key", "rotate", "k", "--overlap", "-1s"), "expected one argument"),
+        (("key", "rotate", "k", "--overlap", "soon"), "not a duration"),
         (("key", "create"), "name"),
         (("queue", "list", "--limit", "0"), "at least 1"),
         (("queue", "list", "--limit", "many"), "at least 1"),

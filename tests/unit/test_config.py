@@ -86,7 +86,8 @@ def prepared(directory: Path) -> Path:
     certificate(directory)
     (directory / "office-ca.pem").write_bytes(trustme.CA().cert_pem.bytes())
     private(directory / "dkim" / "s1.pem", dkim.generate_rsa())
-    private(directory / "crm.key", b"c" * 30)
+    for name in ("crm", "printers", "system"):
+        private(directory / f"{name}.key", name[0].encode() * 30)
     private(directory / "credentials" / "erp", b"e" * 30)
     (directory / "templates").mkdir()
     return write(directory, examples(SHIPPED.read_text()).replace("/var/lib/mail-gateway", str(directory)))
@@ -105,7 +106,12 @@ def test_its_examples_can_be_taken(tmp_path: Path) -> None:
     assert loaded.pass_through.relays == (Listen("smtp.example.com", 587),)
     assert loaded.dialects.disabled == {"overton", "iassmtp"}
     assert loaded.templates == tmp_path / "templates"
-    assert [key.secret.value[0] for key in loaded.keys.values()] == ["k", "c", "e"]
+    assert [key.secret.value[0] for key in loaded.keys.values()] == ["k", "c", "e", "p", "s"]
+    assert loaded.keys["printers"].networks == (ip_network("192.168.1.0/24"),)
+    assert loaded.keys["system"].aliases == (("root", "ops@example.com"),)
+    assert loaded.local_key == "system"
+    assert loaded.local_socket == configfile.read_local_socket(path) == Path("/run/mail-gateway/submit.sock")
+    assert loaded.http.trusted_proxies == (ip_network("10.0.0.2"),)
     assert loaded.tls is not None
     assert loaded.tls.certificate == tmp_path / "fullchain.pem"
 
@@ -154,7 +160,9 @@ smtp:
     - {listen: "[::1]:2526", auth: optional, networks: {"10.0.0.0/8": printers}, plaintext_auth: true}
     - {listen: "127.0.0.1:2526", bare_newlines: reject, min_tls: 1.3}
 dns: {nameservers: ["127.0.0.1:5353", "::1", "[::1]:5353"]}
-limits: {recipients_per_message: 10, batch: 7, attachments: 2, connections_per_ip: 3, connections: 4}
+limits:
+  {recipients_per_message: 10, batch: 7, attachments: 2, connections_per_ip: 3, connections: 4, auth_failures: 3/hour,
+   buffers: 1GB}
 routes:
   direct: {type: mx, port: 2500, tls: none, ip_family: ipv4, source: 127.0.0.2, ehlo: out.example.com, dkim: none}
   ses: {type: relay, host: smtp.example.net, tls: implicit, username: u, password: {env: P}}
@@ -180,7 +188,7 @@ log: {level: debug, format: json}
     assert first.networks == ((ip_network("10.0.0.0/8"), "printers"),)
     assert (second.bare_newlines, second.min_tls) == (BareNewlines.REJECT, "1.3")
     assert loaded.dns.nameservers == (Listen("127.0.0.1", 5353), Listen("::1", 53), Listen("::1", 5353))
-    assert loaded.limits == config.Limits(10, 7, 2, 3, 4)
+    assert loaded.limits == config.Limits(10, 7, 2, 3, 4, Limit(Unit.REQUESTS, 3, 3600, 3), 1_000_000_000)
     direct, ses = loaded.routes["direct"], loaded.routes["ses"]
     assert isinstance(direct, MxRoute)
     assert (direct.port, direct.tls, direct.source, direct.ehlo) == (2500, HopTls.NONE, "127.0.0.2", "out.example.com")
@@ -227,6 +235,61 @@ def test_a_small_maximum_of_connections_needs_no_initial(tmp_path: Path, maximum
 def test_a_listener_on_a_free_port_is_no_collision(tmp_path: Path) -> None:
     text = 'smtp: {listeners: [{listen: "127.0.0.1:0"}, {listen: "127.0.0.1:0"}]}\n'
     assert len(configfile.load(write(tmp_path, text), {}).smtp.listeners) == 2
+
+
+def test_what_a_key_does_for_old_programs(tmp_path: Path) -> None:
+    text = f"""
+keys:
+  old:
+    secret: {KEY}
+    ip: [10.0.0.0/8, "2001:db8::/48", 192.0.2.7]
+    default_domain: xn--bcher-kva.example
+    aliases: {{ROOT: Ops@Example.COM, "web.master": w@example.com}}
+    rewrite_from: scanner@Example.com
+  plain: {{secret: {KEY[::-1]}y, aliases: {{}}}}
+local: {{key: old}}
+"""
+    path = write(tmp_path, text.replace('    ip: [10.0.0.0/8, "2001:db8::/48", 192.0.2.7]\n', ""))
+    key = configfile.load(path, {}).keys["old"]
+    assert key.default_domain == "xn--bcher-kva.example"
+    assert key.aliases == (("root", "Ops@example.com"), ("web.master", "w@example.com"))
+    assert key.rewrite_from == "scanner@example.com"
+    assert configfile.load(path, {}).local_key == "old"
+    assert configfile.read_local_socket(path) is None
+    bound = configfile.load(write(tmp_path, text.replace("key: old", "key: plain")), {})
+    assert bound.keys["old"].networks == tuple(map(ip_network, ("10.0.0.0/8", "2001:db8::/48", "192.0.2.7")))
+    assert bound.keys["plain"] == config.KeyConfig("plain", bound.keys["plain"].secret, "plain")
+    shown = effective.show(bound)
+    for line in ("default_domain: xn--bcher-kva.example", "root: Ops@example.com", "rewrite_from: scanner@example.com"):
+        assert line in shown
+    assert "- 192.0.2.7/32" in shown
+
+
+def test_a_local_key_that_only_the_unit_can_read_is_declared(tmp_path: Path) -> None:
+    text = "hostname: a.example.com\nkeys: {system: {secret: {credential: system}}}\nlocal: {key: system}\n"
+    (warning,) = warnings_of(write(tmp_path, text))
+    assert "keys.system.secret.credential: cannot be read here" in warning
+
+
+def test_the_socket_of_local_programs_can_be_asked_for_alone(tmp_path: Path) -> None:
+    path = write(tmp_path, "keys: {a: {secret: {env: NOT_HERE}}}\nlocal: {key: a, socket: /srv/submit.sock}\n")
+    assert configfile.read_local_socket(path) == Path("/srv/submit.sock")
+    assert configfile.read_local_socket(write(tmp_path, "")) is None
+    with pytest.raises(ConfigError, match="must be an absolute path"):
+        configfile.read_local_socket(write(tmp_path, "local: {socket: submit.sock}\n"))
+    with pytest.raises(ConfigError, match="cannot be read"):
+        configfile.read_local_socket(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize("more", ["insecure: true}]", "}], trusted_proxies: [10.0.0.2]"])
+def test_a_proxy_in_front_may_have_the_tls(tmp_path: Path, more: str) -> None:
+    path = write(tmp_path, f'http: {{listeners: [{{listen: "0.0.0.0:8025", {more}}}\n')
+    assert configfile.load(path, {}).http.listeners[0].listen == Listen("0.0.0.0", 8025)
+
+
+def test_proxies_alone_leave_the_listener_as_it_is(tmp_path: Path) -> None:
+    http = configfile.load(write(tmp_path, "http: {trusted_proxies: [10.0.0.0/24]}\n"), {}).http
+    assert http == config.Http(trusted_proxies=(ip_network("10.0.0.0/24"),))
 
 
 # Limits, pass-through, templates
@@ -493,7 +556,8 @@ def test_a_name_that_no_ehlo_could_carry_must_be_given(tmp_path: Path, monkeypat
 
 def test_what_is_in_force_reads_back_the_same(tmp_path: Path) -> None:
     text = examples(SHIPPED.read_text()).replace("/var/lib/mail-gateway", str(tmp_path))
-    text = re.sub(r"^ +(shop|crm|erp|ses): .*\n", "", text, flags=re.MULTILINE)  # those with secrets
+    text = re.sub(r"^ +(shop|crm|erp|printers|system|ses): .*\n", "", text, flags=re.MULTILINE)  # those with secrets
+    text = text.replace("  key: system\n", "")
     prepared(tmp_path)
     loaded = configfile.load(write(tmp_path, text), {})
     shown = effective.show(loaded)

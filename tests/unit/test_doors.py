@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import AsyncIterator
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,15 @@ from gateway.config import CaptureRoute, Config, KeyConfig, Secret
 from gateway.delivery.passthrough import PassThrough
 from gateway.delivery.waits import Waits
 from gateway.errors import Reason, Refused
+from gateway.policy.auth import Principal
+from gateway.policy.guard import Guard
 from gateway.resolver import Resolver
 from gateway.store.queue import Filter
 
 SECRET = "cfg_0123456789abcdefghijklmnop"
-WRONG = "wrong_secret"
+PRINTER = "printer_0123456789abcdefghijkl"
+NOREPLY = "noreply_0123456789abcdefghijkl"
+WRONG = "wrong_secret_that_nobody_has"
 PEER = "192.0.2.7"
 
 
@@ -25,6 +30,7 @@ class Entrance:
 
     def __init__(self, core: Core) -> None:
         self.core = core
+        guard = Guard(core.config.limits.auth_failures, core.clock)
         self.http = doors.HttpDoor(
             core.keys,
             core.intake,
@@ -36,8 +42,18 @@ class Entrance:
             clock=core.clock,
             log=core.mail_log,
             why_not_ready=lambda: None,
+            guard=guard,
         )
-        self.smtp = doors.SmtpDoor(core.keys, core.intake, core.clock, core.mail_log)
+        self.smtp = doors.SmtpDoor(core.keys, core.intake, core.clock, core.mail_log, guard=guard)
+
+    def knock(self, door: str, secret: str, peer: str = PEER, login: str = "anything") -> Principal:
+        if door == "http":
+            return self.http.authenticate(secret, peer, login=login)
+        return self.smtp.authenticate(login, secret, peer)
+
+    def told(self, log: io.StringIO) -> str:
+        self.core.mail_log.flush()
+        return log.getvalue()
 
 
 @pytest.fixture
@@ -52,7 +68,21 @@ async def entrance(tmp_path: Path, log: io.StringIO) -> AsyncIterator[Entrance]:
         data_dir=tmp_path,
         routes={"inbox": CaptureRoute("inbox")},
         default_route="inbox",
-        keys={"shop": KeyConfig("shop", Secret(SECRET), "acme")},
+        keys={
+            "shop": KeyConfig("shop", Secret(SECRET), "acme"),
+            "printer": KeyConfig(
+                "printer",
+                Secret(PRINTER),
+                "acme",
+                senders=("*@example.com",),
+                networks=(ip_network("198.51.100.0/24"),),
+                default_domain="example.com",
+                aliases=(("root", "ops@example.com"),),
+            ),
+            "noreply": KeyConfig(
+                "noreply", Secret(NOREPLY), "acme", senders=("*@example.com",), rewrite_from="noreply@example.com"
+            ),
+        },
     )
     async with Core(config, log_stream=log) as core:
         yield Entrance(core)
@@ -66,15 +96,88 @@ async def test_who_is_let_in(entrance: Entrance) -> None:
 
 
 @pytest.mark.parametrize("door", ["http", "smtp"])
-async def test_who_is_not_let_in_is_told_without_the_secret(entrance: Entrance, log: io.StringIO, door: str) -> None:
-    http, smtp = entrance.http, entrance.smtp
-    knock = {"http": lambda: http.authenticate(WRONG, PEER), "smtp": lambda: smtp.authenticate("shop", WRONG, PEER)}
+@pytest.mark.parametrize(
+    ("secret", "login", "key", "why"),
+    [
+        (WRONG, "shop", '""', "no key has this text"),
+        ("", "shop", '""', "no key was given"),
+        (PRINTER, "", "printer", "the key is not for this address"),
+        (SECRET, "printer", "shop", "the user name is the name of another key"),
+    ],
+)
+async def test_one_answer_for_the_client_and_the_reason_for_the_operator(
+    entrance: Entrance, log: io.StringIO, door: str, secret: str, login: str, key: str, why: str
+) -> None:
     with pytest.raises(Refused) as refusal:
-        knock[door]()
+        entrance.knock(door, secret, login=login)
     assert refusal.value.reason is Reason.AUTHENTICATION_REQUIRED
-    entrance.core.mail_log.flush()
-    assert f'refused door={door} key="" client={PEER} reason=authentication_required' in log.getvalue()
-    assert WRONG not in log.getvalue()
+    assert refusal.value.text == "The key is missing, unknown, expired or revoked."
+    line = f'refused door={door} key={key} client={PEER} reason=authentication_required text="{why}"'
+    assert line in entrance.told(log)
+    assert not secret or secret not in log.getvalue()
+
+
+async def test_a_key_bound_to_networks_works_there(entrance: Entrance) -> None:
+    for door in ("http", "smtp"):
+        assert entrance.knock(door, PRINTER, "198.51.100.7").name == "printer"
+
+
+async def test_guesses_at_one_door_count_at_the_other(entrance: Entrance, log: io.StringIO) -> None:
+    reasons = []
+    for number in range(100):
+        with pytest.raises(Refused) as refusal:
+            entrance.knock(("http", "smtp")[number % 2], f"{number}{WRONG}")
+        reasons.append(refusal.value.reason)
+    assert 0 < reasons.count(Reason.AUTHENTICATION_REQUIRED) <= 10
+    assert reasons[-1] is Reason.THROTTLED
+    assert entrance.told(log).count("\n") <= 11  # who knocks a thousand times does not fill the log
+    assert "reason=rate_limit_exceeded" in log.getvalue()
+    for door in ("http", "smtp"):
+        with pytest.raises(Refused):
+            entrance.knock(door, SECRET)
+        assert entrance.knock(door, SECRET, "192.0.2.8").name == "shop"
+
+
+async def test_a_forgotten_key_is_told_so_each_time_and_stops_nobody(entrance: Entrance, log: io.StringIO) -> None:
+    for number in range(100):
+        with pytest.raises(Refused) as refusal:
+            entrance.knock(("http", "smtp")[number % 2], WRONG)
+        assert refusal.value.reason is Reason.AUTHENTICATION_REQUIRED
+    assert entrance.knock("http", SECRET).name == "shop"
+    assert entrance.told(log).count("no key has this text") == 3  # the first, and one a minute of each door
+
+
+async def test_no_key_is_no_guess(entrance: Entrance, log: io.StringIO) -> None:
+    for _ in range(100):
+        with pytest.raises(Refused) as refusal:
+            entrance.knock("http", "")
+        assert refusal.value.reason is Reason.AUTHENTICATION_REQUIRED
+    assert entrance.knock("http", SECRET).name == "shop"
+    assert entrance.told(log).count("no key was given") == 1
+
+
+async def test_addresses_of_old_programs_are_completed(entrance: Entrance, log: io.StringIO) -> None:
+    smtp = entrance.smtp
+    printer = smtp.network_principal("printer")
+    assert smtp.check_sender(printer, "scanner", PEER) == "scanner@example.com"
+    assert smtp.check_sender(printer, "", PEER) == ""
+    assert smtp.check_recipient(printer, "Root") == "ops@example.com"
+    assert smtp.check_recipient(printer, "b@example.net") == "b@example.net"
+    with pytest.raises(Refused) as refusal:
+        smtp.check_recipient(smtp.network_principal("shop"), "root")
+    assert refusal.value.reason is Reason.UNQUALIFIED
+    assert "refused door=smtp key=shop " in entrance.told(log)
+
+
+async def test_what_is_sent_is_what_must_be_allowed(entrance: Entrance) -> None:
+    smtp = entrance.smtp
+    noreply, printer = smtp.network_principal("noreply"), smtp.network_principal("printer")
+    assert smtp.check_sender(noreply, "root@whatever.invalid", PEER) == "noreply@example.com"
+    assert smtp.check_sender(noreply, "root", PEER) == "noreply@example.com"
+    assert smtp.check_sender(noreply, "", PEER) == ""
+    with pytest.raises(Refused) as refusal:
+        smtp.check_sender(printer, "root@whatever.invalid", PEER)
+    assert refusal.value.reason is Reason.SENDER_NOT_ALLOWED
 
 
 async def test_a_network_whose_key_is_gone_is_told(entrance: Entrance, log: io.StringIO) -> None:

@@ -1,6 +1,7 @@
 """Fix-up of SMTP mail: byte for byte but for what is documented."""
 
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -279,3 +280,138 @@ def test_body_scan_sees_what_a_look_at_every_line_sees(lines: list[bytes], cuts:
     assert scan.eight_bit == any(b"\xff" in line for line in lines)
     assert scan.dot_lines == any(line.startswith(b".") for line in lines)
     assert scan.long_line == any(len(line) > 998 for line in lines)
+
+
+# Old clients: another sender, a domain
+
+
+def put_right(
+    fields: bytes,
+    *,
+    rewrite_from: str | None = None,
+    default_domain: str | None = None,
+    aliases: tuple[tuple[str, str], ...] = (),
+) -> fixup.Fixed:
+    return fixup.fix_header(
+        fields + b"Date: d\r\nMessage-ID: <i@b>\r\n\r\n",
+        envelope_sender="env@example.com",
+        received=None,
+        message_id="new@example.com",
+        date="now",
+        rewrite_from=rewrite_from,
+        default_domain=default_domain,
+        aliases=aliases,
+    )
+
+
+REST = b"Date: d\r\nMessage-ID: <i@b>\r\n\r\n"
+PUT = b"device@example.com"
+
+
+@pytest.mark.parametrize(
+    ("fields", "header"),
+    [
+        (b"From: scanner\r\nTo: t@x.de\r\n", b"From: device@example.com\r\nTo: t@x.de\r\n"),
+        (b"From: Lobby <scanner>\r\n", b"From: Lobby <device@example.com>\r\n"),
+        (b"From: root (Cron Daemon)\r\n", b"From: Cron Daemon <device@example.com>\r\n"),
+        (
+            b'To: t@x.de\r\nFrom: "Ann, B"\r\n <ann@Old.example>\r\nX: y\r\n',
+            b'From: "Ann, B" <device@example.com>\r\nReply-To: ann@old.example\r\nTo: t@x.de\r\nX: y\r\n',
+        ),
+        (
+            b"From: ann@old.example\r\nREPLY-TO: r@x.de\r\n",
+            b"From: device@example.com\r\nREPLY-TO: r@x.de\r\n",
+        ),
+        (
+            b"From: ann@old.example, bob@old.example\r\n",
+            b"From: device@example.com\r\nReply-To: ann@old.example, bob@old.example\r\n",
+        ),
+        (b"From: device@example.com\r\n", b"From: device@example.com\r\n"),
+        (b"From: root@localhost\r\n", b"From: device@example.com\r\n"),
+        (
+            b"From: =?utf-8?q?M=C3=BCller?= <m@x.de>\r\n",
+            b"From: =?utf-8?q?M=C3=BCller?= <device@example.com>\r\nReply-To: m@x.de\r\n",
+        ),
+        (
+            "From: Müller <m@x.de>\r\n".encode(),
+            b"From: =?utf-8?q?M=C3=BCller?= <device@example.com>\r\nReply-To: m@x.de\r\n",
+        ),
+        (b"Sender: s@x.de\r\nSubject: s\r\n", b"From: device@example.com\r\nSubject: s\r\n"),
+        (b"From:\r\nSender: s@x.de\r\n", b"From: device@example.com\r\n"),
+        (
+            b"Sender: s@x.de\r\nBcc: b\r\nFrom: a@x.de\r\nX: y\r\n",
+            b"From: device@example.com\r\nReply-To: a@x.de\r\nX: y\r\n",
+        ),
+        (b"From: Ann Example\r\n", b"From: device@example.com\r\n"),
+        (b'From: "evil@x.de" <a@x.de>\r\n', b"From: device@example.com\r\nReply-To: a@x.de\r\n"),
+    ],
+)
+def test_another_sender(fields: bytes, header: bytes) -> None:
+    fixed = put_right(fields, rewrite_from="device@example.com", default_domain="example.org")
+    assert fixed.header == header + REST
+    assert fixed.senders == ("device@example.com",)
+    assert fixed.header_from == "device@example.com"
+
+
+def test_two_from_are_two_with_another_sender_too() -> None:
+    fixed = put_right(b"From: a@x.de\r\nFrom: b@x.de\r\n", rewrite_from="device@example.com")
+    assert fixed.from_count == 2
+    assert fixed.header.count(b"From:") == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "header", "senders"),
+    [
+        (b"From: scanner\r\nX: y\r\n", b"From: scanner@example.org\r\nX: y\r\n", ("scanner@example.org",)),
+        (
+            b"X: y\r\nFROM: root (Cron Daemon)\r\n",
+            b"FROM: Cron Daemon <root@example.org>\r\nX: y\r\n",
+            ("root@example.org",),
+        ),
+        (b"From: Lobby <scanner>\r\n", b"From: Lobby <scanner@example.org>\r\n", ("scanner@example.org",)),
+        (
+            b"From: a@x.de\r\nSender: root\r\n",
+            b"Sender: root@example.org\r\nFrom: a@x.de\r\n",
+            ("a@x.de", "root@example.org"),
+        ),
+        (b"Sender: root\r\n", b"From: env@example.com\r\nSender: root@example.org\r\n", None),
+        (b"From: a@x.de\r\n", b"From: a@x.de\r\n", ("a@x.de",)),
+        (b"From: root, a@x.de\r\n", b"From: root, a@x.de\r\n", ("root", "a@x.de")),
+        (b"From: Ann Example\r\n", b"From: Ann Example\r\n", ("unreadable From field",)),
+        (b'From: "a b" c d\r\n', b'From: "a b" c d\r\n', ("unreadable From field",)),
+    ],
+)
+def test_a_domain_for_those_without(fields: bytes, header: bytes, senders: tuple[str, ...] | None) -> None:
+    fixed = put_right(fields, default_domain="example.org")
+    assert fixed.header == header + REST
+    assert fixed.senders == (senders or ("env@example.com", "root@example.org"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "domain", "header"),
+    [
+        (b"From: ROOT (Cron)\r\n", None, b"From: Cron <ops@x.de>\r\n"),
+        (b"From: root\r\n", "example.org", b"From: ops@x.de\r\n"),
+        (b"From: other\r\n", "example.org", b"From: other@example.org\r\n"),
+        (b"From: other\r\n", None, b"From: other\r\n"),
+        (b"From: root@b.c\r\nSender: root\r\n", None, b"Sender: ops@x.de\r\nFrom: root@b.c\r\n"),
+    ],
+)
+def test_an_alias_comes_before_the_domain(fields: bytes, domain: str | None, header: bytes) -> None:
+    assert put_right(fields, default_domain=domain, aliases=(("root", "ops@x.de"),)).header == header + REST
+
+
+@given(
+    st.binary(max_size=80).filter(lambda value: b"\n" not in value and b"\r" not in value),
+    st.sampled_from([{"rewrite_from": PUT.decode()}, {"default_domain": "example.org"}]),
+)
+def test_whatever_stands_in_from(value: bytes, asked: dict[str, Any]) -> None:
+    fixed = put_right(b"From: " + value + b"\r\nSubject: s\r\n", **asked)
+    assert fixed.header.endswith(b"Subject: s\r\n" + REST)
+    lines = fixed.header.split(b"\r\n")
+    assert sum(line.lower().startswith(b"from:") for line in lines) == 1
+    if "rewrite_from" in asked:
+        assert fixed.senders == ("device@example.com",)
+        field = next(line for line in lines if line.startswith(b"From:"))
+        assert PUT in b"".join(lines)
+        assert field.isascii()

@@ -219,6 +219,15 @@ async def test_auth_over_tls(authority: Authority, mechanisms: str) -> None:
         assert b"AUTH" not in host.conversations[0].clear.replace(b"250", b"")
 
 
+@pytest.mark.parametrize("said", ["{} is wrong", "wrong password sécret"])
+async def test_what_a_relay_repeats_of_the_password_is_not_told(said: str) -> None:
+    echo = {"AUTH": lambda line: Do("535 5.7.8 " + said.format(line))}
+    async with FakeMx(echo, offers=(*OFFERS, "AUTH PLAIN")) as host:
+        word = failure(await open_session(hop(host, username="shop", password="sécret"), QUICK))
+        assert (word.stage, word.code) == ("auth", 535)
+        assert not any(form in word.text for form in ("sécret", "c8OpY3JldA", "AHNob3AAc8OpY3JldA=="))
+
+
 @pytest.mark.parametrize(
     ("offers", "script", "code"),
     [

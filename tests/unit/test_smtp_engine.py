@@ -1,5 +1,6 @@
 """The SMTP grammar without sockets. Sessions as a client sees them are in tests/dialogs."""
 
+import itertools
 import tracemalloc
 from dataclasses import replace
 from typing import Any
@@ -10,10 +11,11 @@ from gateway.config import Auth, Listen, ListenerTls, SmtpListener
 from gateway.errors import GatewayError, Reason, Refused, StoreError, StoreFull
 from gateway.message.model import PIECE_BYTES, SmtpEnvelope
 from gateway.smtp import grammar, replies
+from gateway.smtp.client import harmless_name
 from gateway.smtp.content import ContentReader
-from gateway.smtp.engine import Engine, Need
+from gateway.smtp.engine import Engine
+from gateway.smtp.need import FREE_BYTES, MEMORY_FACTOR, Need
 from gateway.smtp.rules import Rules, rules_of
-from gateway.smtp.transaction import harmless_name
 from tests.fakes.smtp_door import FakeDoor
 
 LOOPBACK = SmtpListener(listen=Listen("127.0.0.1", 0), auth=Auth.OPTIONAL)
@@ -132,15 +134,43 @@ def test_a_line_of_sixty_megabytes_costs_no_memory() -> None:
     tracemalloc.start()
     for _ in range(240):
         reader.feed(chunk)
-        assert reader.pull() is None
+        while reader.pull() is not None:
+            pass
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 4 * PIECE_BYTES
     reader.feed(b"\r\n.\r\nNOOP\r\n")
     assert reader.pull() == b""
     assert reader.ended
-    assert reader.fault == replies.LINE_TOO_LONG
+    assert reader.fault == replies.TOO_LARGE
     assert reader.rest == b"NOOP\r\n"
+
+
+@pytest.mark.parametrize("offset", [*range(-6, 7), 100])
+@pytest.mark.parametrize("step", [100_000, 10**9])
+def test_a_line_longer_than_a_piece_is_cut_inside_it(offset: int, step: int) -> None:
+    line = b"x" * (PIECE_BYTES + offset) + b"\r\n"
+    for before in (b"", b"short\r\n", b"..dots\r\n"):
+        sent = before + line + b"..dot\r\n" + line + line
+        reader, pieces = read(sent + b".\r\nNOOP\r\n", step=step)
+        assert reader.fault is None
+        assert reader.rest == b"NOOP\r\n" or step < 10**9
+        assert b"".join(pieces) == sent.replace(b"..", b".")
+        assert all(len(piece) <= PIECE_BYTES for piece in pieces)
+        for piece, after in itertools.pairwise(pieces):
+            assert not (piece.endswith(b"\r") and after.startswith(b"\n"))
+
+
+@pytest.mark.parametrize("octets", [b"\r", b"\n", b"\rx", b"\n\r", b"x\r\r", b"\r\n\r"])
+def test_bare_newlines_at_the_borders_of_pieces(octets: bytes) -> None:
+    for shift in range(3):
+        sent = b"x" * shift + octets * (700_000 // len(octets)) + b"\r\n"
+        reader, pieces = read(sent + b".\r\n", convert=True, step=200_001)
+        assert reader.fault is None
+        expected = sent.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
+        assert b"".join(pieces) == expected
+        assert all(len(piece) <= PIECE_BYTES and not piece.endswith(b"\r") for piece in pieces)
+        assert read(sent + b".\r\n", step=200_001)[0].fault == replies.BARE_NEWLINE
 
 
 def test_size_is_counted_without_the_stuffing() -> None:
@@ -180,7 +210,9 @@ def test_small_content_is_one_need() -> None:
 def test_large_content_is_stored_piece_by_piece_and_commands_wait() -> None:
     session = in_content()
     lines = (b"x" * 98 + b"\r\n") * 6000
-    need = session.feed(lines + b".\r\nNOOP\r\n")
+    assert session.feed(lines + b".\r\nNOOP\r\n") is Need.ROOM
+    assert session.room.bytes == MEMORY_FACTOR * PIECE_BYTES
+    need = session.admitted(True)
     stored = b""
     while need is Need.STORE:
         session.keep(b"")
@@ -197,12 +229,77 @@ def test_large_content_is_stored_piece_by_piece_and_commands_wait() -> None:
 def test_a_piece_that_cannot_be_stored_refuses_the_content_at_its_end() -> None:
     session = in_content()
     lines = (b"x" * 98 + b"\r\n") * 3000
-    assert session.feed(lines) is Need.STORE
+    assert session.feed(lines) is Need.ROOM
+    assert session.admitted(True) is Need.STORE
     assert session.proceed(replies.NO_ROOM) is Need.INPUT
     assert session.feed(lines) is Need.INPUT
     assert session.take() == b""
     assert session.feed(b".\r\nNOOP\r\n") is Need.INPUT
     assert session.take() == replies.NO_ROOM + replies.OK
+
+
+def test_small_content_needs_no_room_and_large_content_asks_as_it_grows() -> None:
+    session = in_content()
+    assert session.feed(b"x" * FREE_BYTES) is Need.INPUT
+    assert session.feed(b"x") is Need.ROOM
+    asked = session.room.bytes
+    assert 2 * FREE_BYTES <= asked < MEMORY_FACTOR * PIECE_BYTES
+    assert session.admitted(True) is Need.INPUT
+    assert session.feed(b"x" * FREE_BYTES * 2) is Need.ROOM
+    assert session.room.bytes > asked
+    assert session.admitted(True) is Need.INPUT
+    while session.feed(b"x" * 100_000) is not Need.ROOM:
+        pass
+    assert session.room.bytes == MEMORY_FACTOR * PIECE_BYTES
+    need = session.admitted(True)
+    while need is not Need.COMMIT:  # never again
+        assert need is not Need.ROOM
+        need = session.proceed(None) if need is Need.STORE else session.feed(b"x" * 300_000 + b"\r\n.\r\n")
+
+
+def test_content_without_room_is_dropped_and_refused_at_its_end() -> None:
+    session = in_content()
+    assert session.feed(b"x" * 100_000) is Need.ROOM
+    kept = [session.keeps_content]
+    assert session.admitted(False) is Need.INPUT
+    kept.append(session.keeps_content)
+    assert kept == [True, False]
+    for _ in range(100):
+        assert session.feed(b"x" * 100_000) is Need.INPUT
+    assert session.feed(b"\r\n.\r\nNOOP\r\n") is Need.INPUT
+    assert session.take() == replies.NO_ROOM + replies.OK
+
+
+def test_room_for_a_declared_size_is_asked_before_it_comes() -> None:
+    for granted, reply in ((True, replies.GO_AHEAD), (False, replies.NO_ROOM)):
+        session = engine()
+        session.feed(HELLO + b"MAIL FROM:<a@example.com> SIZE=900000\r\nRCPT TO:<b@example.org>\r\n")
+        session.take()
+        assert session.feed(b"DATA\r\n") is Need.ROOM
+        assert session.take() == b""
+        assert session.room.bytes == MEMORY_FACTOR * PIECE_BYTES
+        assert session.admitted(granted) is Need.INPUT
+        assert session.take() == reply
+        assert session.in_content is granted
+
+
+def test_the_gateways_421_is_the_last_word() -> None:
+    stopping = Refused(Reason.SHUTTING_DOWN, "later")
+    for where in ("a@example.com", "b@example.org"):
+        session = engine(door=FakeDoor(failures={where: stopping}))
+        assert session.feed(HELLO + TRANSACTION + b"NOOP\r\n") is Need.CLOSE
+        assert session.take().endswith(b"421 4.3.2 later\r\n")
+    session = in_content()
+    assert session.feed(b"a\r\n.\r\nNOOP\r\n") is Need.COMMIT
+    assert session.proceed(replies.of(stopping)) is Need.CLOSE
+    assert session.take() == b"421 4.3.2 later\r\n"
+
+
+def test_the_door_says_which_sender_it_is() -> None:
+    session = engine(door=FakeDoor(default_domain="example.net"))
+    session.feed(HELLO + b"MAIL FROM:<scanner>\r\nRCPT TO:<root>\r\nDATA\r\n")
+    assert session.envelope.sender == "scanner@example.net"
+    assert session.envelope.recipients == ("root@example.net",)
 
 
 def test_starttls_forgets_everything() -> None:
@@ -359,7 +456,7 @@ def test_bare_newlines_by_default() -> None:
 
 
 def test_every_reply_is_well_formed() -> None:
-    constants = [value for value in vars(replies).values() if isinstance(value, bytes)]
+    constants = [value for value in vars(replies).values() if isinstance(value, bytes) and value != replies.CLOSING]
     assert len(constants) > 40
     for reply in constants:
         code, enhanced = reply[:3], reply[4:].split(b" ")[0]
@@ -392,6 +489,30 @@ def test_mail_with_its_parameters() -> None:
     parsed = grammar.parse_mail("FROM: <a@EXAMPLE.com>  SIZE=12  BODY=8BITMIME SMTPUTF8 AUTH=a+40b")
     assert parsed == grammar.Mail("a@example.com", 12, eight_bit=True, utf8=True)
     assert grammar.parse_mail("FROM:<>").address == ""
+
+
+@pytest.mark.parametrize(
+    ("path", "address"),
+    [
+        ("root", "root"),
+        ("Postmaster", "Postmaster"),
+        ("@relay.example:root", "root"),
+        ('"root"', "root"),
+        ('"a@b"', '"a@b"'),
+        ("a%b@Example.com", "a%b@example.com"),
+    ],
+)
+def test_an_address_may_lack_its_domain(path: str, address: str) -> None:
+    assert grammar.parse_mail(f"FROM:<{path}>").address == address
+    assert grammar.parse_rcpt(f"TO:<{path}>", utf8=False) == address
+
+
+@pytest.mark.parametrize(
+    "path", ["root@", "@", "@relay.example", "@relay.example:", "a b", "x" * 65, "[192.0.2.1]", ".", '""x']
+)
+def test_what_is_no_local_part_is_no_address(path: str) -> None:
+    with pytest.raises(grammar.BadAddress, match=r"501 5\.1\.3"):
+        grammar.parse_mail(f"FROM:<{path}>")
 
 
 def test_a_path_of_quotes_takes_linear_time() -> None:

@@ -8,11 +8,12 @@ from ipaddress import ip_network
 
 import pytest
 
+from gateway.budget import Budget
 from gateway.config import Auth, Limits, Listen
 from gateway.errors import Reason, Refused, StoreFull
 from gateway.message.model import PIECE_BYTES
-from gateway.smtp import connection
 from gateway.smtp.connection import KEEP_BYTES
+from gateway.smtp.peer import plain_address
 from tests.fakes.smtp_door import FakeDoor
 from tests.fakes.smtp_listener import (
     HELLO,
@@ -217,13 +218,13 @@ async def test_reading_stops_while_a_commit_is_in_flight(door: FakeDoor) -> None
 @on_both_loops
 async def test_a_client_that_reads_nothing_is_not_read(door: FakeDoor) -> None:
     loop = asyncio.get_running_loop()
-    async with serving(config(limits=Limits(recipients_per_message=1)), door) as server:
+    async with serving(config(limits=Limits(recipients_per_message=1_000_000)), door) as server:
         with socket.socket() as sock:
             sock.setblocking(False)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             await loop.sock_connect(sock, ("127.0.0.1", server.addresses[0].port))
             rcpt = b"RCPT TO:<b@example.org>\r\n"
-            flood = HELLO + b"MAIL FROM:<a@example.com>\r\n" + rcpt * 400_000
+            flood = HELLO + b"MAIL FROM:<a@example.com>\r\n" + rcpt * 900_000
             sending = loop.create_task(loop.sock_sendall(sock, flood))
             while not server._connections:
                 await asyncio.sleep(0)
@@ -234,6 +235,90 @@ async def test_a_client_that_reads_nothing_is_not_read(door: FakeDoor) -> None:
             assert not sending.done()
             sending.cancel()
             await asyncio.wait([sending])
+
+
+# Memory
+
+
+LARGE = (b"y" * 62 + b"\r\n") * 12_000
+
+
+async def serving_content(begun: bool = True) -> None:
+    """Until a task has content in hand, or none."""
+    while begun is not any(task.get_name() == "smtp: content" for task in asyncio.all_tasks()):
+        await asyncio.sleep(0)
+
+
+@on_both_loops
+async def test_content_counts_while_it_is_in_hand(door: FakeDoor) -> None:
+    memory = Budget(10_000_000)
+    async with serving(config(), door, budget=memory) as server:
+        async with client(server) as made:
+            await ready(made)
+            assert memory.held == 0
+            await made.say(LARGE)
+            while not memory.held:
+                await asyncio.sleep(0)
+            await made.say(b".\r\n", "250 2.0.0 queued")
+            assert memory.held == 0
+            await made.say(TRANSACTION, "250", "250", "354")
+            await made.say(b"Subject: small\r\n" * 500 + b".\r\n", "250")
+            await made.say(TRANSACTION, "250", "250", "354")
+            await made.say(LARGE)
+            while not memory.held:
+                await asyncio.sleep(0)
+        while server._connections:  # it went in the middle
+            await asyncio.sleep(0)
+    assert memory.held == 0
+    assert len(door.accepted) == 2
+
+
+@on_both_loops
+async def test_content_waits_for_memory(door: FakeDoor) -> None:
+    memory = Budget(1_000_000)
+    assert memory.try_take(900_000)
+    async with serving(config(), door, budget=memory) as server, client(server) as made:
+        await ready(made)
+        await made.say(LARGE + b".\r\n")
+        await serving_content()
+        assert memory.held == 900_000
+        memory.release(900_000)
+        await made.said("250 2.0.0 queued")
+    assert door.accepted[0].content == LARGE
+    assert memory.held == 0
+
+
+@on_both_loops
+async def test_who_goes_while_it_waits_for_memory_waits_no_more(door: FakeDoor) -> None:
+    memory = Budget(1_000_000)
+    assert memory.try_take(1_000_000)
+    async with serving(config(), door, budget=memory, room_wait_s=0.1) as server:
+        async with client(server) as made:
+            await ready(made)
+            await made.say(LARGE)
+            await serving_content()
+            made.vanish()
+        while server._connections:
+            await asyncio.sleep(0)
+        await serving_content(False)
+    assert memory.held == 1_000_000
+    assert door.begun == []
+
+
+@on_both_loops
+async def test_who_waits_too_long_for_memory_is_told_to_come_again(door: FakeDoor) -> None:
+    memory = Budget(1_000_000)
+    assert memory.try_take(1_000_000)
+    async with serving(config(), door, budget=memory, room_wait_s=0.01) as server, client(server) as made:
+        await ready(made)
+        await made.say(LARGE + b".\r\n", "452 4.3.1")
+        declared = b"MAIL FROM:<a@example.com> SIZE=500000\r\nRCPT TO:<b@example.org>\r\nDATA\r\n"
+        await made.say(declared, "250", "250", "452 4.3.1")
+        memory.release(1_000_000)
+        await made.say(declared, "250", "250", "354")
+        await made.say(LARGE + b".\r\n", "250 2.0.0 queued")
+    assert memory.held == 0
+    assert len(door.accepted) == 1
 
 
 @on_both_loops
@@ -287,7 +372,7 @@ async def test_the_narrowest_network_decides(door: FakeDoor) -> None:
     [("192.0.2.1", "192.0.2.1"), ("::ffff:192.0.2.1", "192.0.2.1"), ("fe80::1%eth0", "fe80::1"), ("::1", "::1")],
 )
 def test_an_address_as_people_write_it(given: str, shown: str) -> None:
-    assert connection.plain_address(given) == shown
+    assert plain_address(given) == shown
 
 
 # Stopping

@@ -1,8 +1,12 @@
 """The listener's TLS on real sockets: STARTTLS and implicit, versions, certificates that change."""
 
+import asyncio
 import contextlib
+import resource
 import smtplib
+import socket
 import ssl
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +15,7 @@ import pytest
 
 from gateway.config import Auth, Limits, ListenerTls
 from gateway.errors import ConfigError
+from gateway.smtp import implicit
 from tests.fakes import certs
 from tests.fakes.smtp_door import FakeDoor
 from tests.fakes.smtp_listener import HOME, MESSAGE, WAIT_S, client, config, in_thread, on_both_loops, serving
@@ -74,6 +79,68 @@ async def test_a_failed_handshake_leaves_nothing(door: FakeDoor, tmp_path: Path)
                 await made.reader.read()
         async with client(server) as made:
             await made.say(b"QUIT\r\n", "221")
+
+
+@on_both_loops
+async def test_a_handshake_counts_as_a_connection(
+    door: FakeDoor, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who connects for TLS and says nothing is not let in without end; stopping does not wait for it."""
+    made = certs.make(tmp_path)
+    listener = replace(HOME, tls=ListenerTls.IMPLICIT)
+    options: dict[str, Any] = {"ssl": made.client, "server_hostname": "localhost"}
+    async with serving(config(listener, tls=made, limits=Limits(connections_per_ip=2)), door) as server:
+        address = server.addresses[0]
+        async with client(server, **options) as honest:
+            silent_reader, silent = await asyncio.open_connection(address.host, address.port)
+            while len(server._connections) < 2:
+                await asyncio.sleep(0)
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                async with client(server, **options):
+                    pass
+            await honest.say(b"NOOP\r\n", "250")
+            silent.write(b"this is no handshake\r\n")
+            with caplog.at_level("INFO", "gateway.smtp"), contextlib.suppress(ConnectionError):
+                await silent_reader.read()
+                while len(server._connections) > 1:
+                    await asyncio.sleep(0)
+            assert "TLS with 127.0.0.1 failed: " in caplog.text
+            silent.close()
+            async with client(server, **options) as again:
+                await again.say(b"NOOP\r\n", "250")
+            _, waiting = await asyncio.open_connection(address.host, address.port)
+            while not any(kept._handshake for kept in server._connections):
+                await asyncio.sleep(0)
+            await asyncio.wait_for(server.stop(WAIT_S), WAIT_S / 2)
+            assert not server._connections
+            waiting.close()
+
+
+@on_both_loops
+async def test_accepting_pauses_when_no_file_can_be_opened(
+    door: FakeDoor, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(implicit, "PAUSE_S", 0.1)
+    made = certs.make(tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with serving(config(replace(HOME, tls=ListenerTls.IMPLICIT), tls=made), door) as server:
+        address = server.addresses[0]
+        with socket.socket() as sock, socket.socket() as probe:
+            sock.setblocking(False)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (probe.fileno() + 1, hard))
+            try:
+                await asyncio.get_running_loop().sock_connect(sock, (address.host, address.port))
+                before = time.process_time()
+                await asyncio.sleep(0.5)
+                assert time.process_time() - before < 0.25
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            assert 1 <= caplog.text.count("no connection can be accepted for now: Too many open files") <= 6
+            reader, writer = await asyncio.open_connection(
+                sock=sock.dup(), ssl=made.client, server_hostname="localhost"
+            )
+            assert (await reader.readline()).startswith(b"220 ")
+            writer.close()
 
 
 @on_both_loops

@@ -2,14 +2,21 @@
 
 -- name: keys_all
 SELECT name, digest, hint, account, route, senders, scopes, default_from, created_at, expires_at, revoked_at,
-    limits
+    limits, networks, old_digest, old_until
 FROM key ORDER BY name
 
 -- name: key_add
 INSERT INTO key (name, digest, hint, account, route, senders, scopes, default_from, created_at, expires_at, revoked_at,
-    limits)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+    limits, networks)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
 ON CONFLICT DO NOTHING RETURNING name
+
+-- name: key_digest_in_use
+SELECT name FROM key WHERE digest = ?1 OR old_digest = ?1 LIMIT 1
+
+-- name: key_rotate
+UPDATE key SET old_digest = digest, old_until = ?4, digest = ?2, hint = ?3
+WHERE name = ?1 AND revoked_at IS NULL RETURNING name
 
 -- name: key_revoke
 UPDATE key SET revoked_at = ?2 WHERE name = ?1 AND revoked_at IS NULL RETURNING name

@@ -1,0 +1,64 @@
+"""Door 2: every operator action on keys, domains and the queue, whoever asks (CLI, control socket, later API and UI).
+
+Guarantees: arguments are checked here, so every skin says the same; each change is in the log; a secret is shown once,
+when it is made. Actions take and give JSON values.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from gateway.config import Config
+from gateway.manage.domains import DomainActions
+from gateway.manage.keys import KeyActions
+from gateway.manage.queue import QueueActions
+from gateway.policy.auth import KeyRing
+from gateway.policy.domains import Domains
+from gateway.runtime import Clock
+from gateway.store.queue import Queue
+from gateway.store.records import Records
+from gateway.store.vault import Vault
+
+Args = dict[str, Any]
+Action = Callable[[Args], Awaitable[Any]]
+
+
+class Manager:
+    """Operator actions over one store; keeps `keys` and `domains` in memory true to it."""
+
+    def __init__(
+        self,
+        config: Config,
+        records: Records,
+        vault: Vault,
+        queue: Queue,
+        *,
+        keys: KeyRing,
+        domains: Domains,
+        clock: Clock,
+    ) -> None:
+        self._keys = KeyActions(config, records, keys, clock)
+        self._domains = DomainActions(config, records, vault, domains, clock)
+        self._queue = QueueActions(queue, clock)
+        self.queue_retry = self._queue.retry
+
+    def actions(self) -> Mapping[str, Action]:
+        """What can be asked for by name."""
+        return {
+            "key.create": self._keys.create,
+            "key.list": self._keys.list_,
+            "key.show": self._keys.show,
+            "key.rotate": self._keys.rotate,
+            "key.revoke": self._keys.revoke,
+            "domain.add": self._domains.add,
+            "domain.list": self._domains.list_,
+            "domain.remove": self._domains.remove,
+            "queue.summary": self._queue.summary,
+            "queue.list": self._queue.list_,
+            "queue.show": self._queue.show,
+            "queue.retry": self._queue.retry,
+        }
+
+    async def load(self) -> None:
+        """Read keys and domains of the store and of the configuration. Raises StoreError, ConfigError."""
+        await self._keys.load()
+        await self._domains.load()
