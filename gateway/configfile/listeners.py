@@ -14,6 +14,7 @@ from cryptography import x509
 
 from gateway.config import Auth, BareNewlines, Http, HttpListener, Listen, ListenerTls, Network, Smtp, SmtpListener, Tls
 from gateway.configfile import grammar
+from gateway.configfile.networks import own_networks
 from gateway.configfile.sources import Sources
 from gateway.yamltree import Section, Value
 
@@ -78,15 +79,7 @@ def default_http(value: Value, bound: list[Bound], proxies: tuple[Network, ...] 
 
 
 def _proxies(value: Value) -> tuple[Network, ...]:
-    found = []
-    for item in value.items():
-        network = item.parsed(grammar.network)
-        if network is None:
-            continue
-        if grammar.is_open(network):
-            item.problem(f"{network} is full of strangers, who could all say that they are somebody else")
-        found.append(network)
-    return tuple(found)
+    return own_networks(value, "who could all say that they are somebody else")
 
 
 def _http_listener(value: Value, bound: list[Bound], *, proxied: bool) -> HttpListener:

@@ -5,6 +5,7 @@ Guarantees: no configuration that passes lends its relays to strangers, or reach
 
 from gateway.config import Limit, Network, PassThrough, Unit
 from gateway.configfile import grammar
+from gateway.configfile.networks import own_networks
 from gateway.yamltree import Section, Value
 
 
@@ -22,15 +23,7 @@ def read_pass_through(value: Value) -> PassThrough:
 
 
 def _networks(value: Value) -> tuple[Network, ...]:
-    found = []
-    for item in value.items():
-        network = item.parsed(grammar.network)
-        if network is None:
-            continue
-        if grammar.is_open(network):
-            item.problem(f"{network} is full of strangers, who could all use the relays: name your own")
-        found.append(network)
-    return tuple(found)
+    return own_networks(value, "who could all use the relays: name your own")
 
 
 def _limit(text: str) -> Limit:

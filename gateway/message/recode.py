@@ -20,12 +20,12 @@ from gateway.message.fixup import MAX_LINE, has_long_line
 from gateway.message.model import PIECE_BYTES
 from gateway.message.recode_encoding import LONG_LINE, Base64, Cut, Encoder, QuotedPrintable
 from gateway.message.recode_parts import Part, Unrepairable, Walk
+from gateway.message.transfer import MOSTLY_ASCII
 
 __all__ = ["Rewriting", "Survey", "Unrepairable", "fold"]
 
 # What quoted-printable escapes: there base64 is shorter from one octet in six on, as for composed text (transfer.py).
 _ESCAPED: Final = bytes([*range(9), *range(11, 13), *range(14, 32), 61, *range(127, 256)])
-_MOSTLY_ASCII: Final = 6
 _NOT_QP: Final = re.compile(rb"=(?![0-9A-Fa-f]{2}|[0-9A-Fa-f]?\Z|[ \t]*\Z)")
 _NOT_BASE64: Final = re.compile(rb"[^A-Za-z0-9+/= \t]")
 
@@ -94,7 +94,7 @@ class Survey:
             return
         if part.nature.encoding:
             self.plan[part.number] = b""
-        elif part.nature.text and self._escaped * _MOSTLY_ASCII <= self._size:
+        elif part.nature.text and self._escaped * MOSTLY_ASCII <= self._size:
             self.plan[part.number] = b"quoted-printable"
         else:
             self.plan[part.number] = b"base64"

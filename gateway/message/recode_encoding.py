@@ -5,7 +5,6 @@ are cut, and what it decodes to stays. No line that is made here begins with two
 Input is canonical, cut as `recode_parts.Walk` wants it.
 """
 
-import binascii
 import re
 from typing import Final, Protocol
 
@@ -18,7 +17,6 @@ _QP_ROOM: Final = 73  # of a line that is cut: a dash at its start may be escape
 _CRLF: Final = b"\r\n"
 _SOFT: Final = b"=\r\n"
 _DASHES: Final = re.compile(rb"^--[^\r\n]*", re.MULTILINE)
-_SPACE_TOO_FAR: Final = re.compile(rb"^([^\n]{74,75})(=20|=09)$", re.MULTILINE)
 LONG_LINE: Final = re.compile(rb"[^\r\n]{999,}")
 _QP_CUT: Final = re.compile(rb"[^\r\n]{1,%d}(?<!=)(?<!=.)|[^\r\n]{1,%d}" % (_QP_ROOM, _QP_ROOM), re.DOTALL)
 
@@ -43,11 +41,7 @@ class QuotedPrintable:
         before = self._tail
         if before and not data.startswith(_CRLF):
             before = _fit(before, _WIDTH - 1) + _SOFT
-        # binascii breaks lines at 76, and escapes white space and a dot at the end of what it is given.
-        # That white space it does not count: such a line may have 78 octets.
-        encoded = binascii.b2a_qp(data.replace(_CRLF, b"\n"), istext=True)
-        encoded = _SPACE_TOO_FAR.sub(rb"\1=\n\2", encoded).replace(b"\n", _CRLF)
-        encoded = _DASHES.sub(_escape, encoded)
+        encoded = _DASHES.sub(_escape, transfer.quoted_printable(data.replace(_CRLF, b"\n")))
         done = encoded.rfind(b"\n") + 1
         self._tail = encoded[done:]
         return before + encoded[:done]

@@ -20,7 +20,7 @@ _LINES_PER_PIECE: Final = PIECE_BYTES // (_LINE_OUT + 2)
 _CUT: Final = struct.Struct(f"{_LINE_OUT}s" * _LINES_PER_PIECE)
 _HIGH: Final = bytes(range(128, 256))
 _SPACE_TOO_FAR: Final = re.compile(rb"^([^\n]{74,75})(=20|=09)$", re.MULTILINE)
-_MOSTLY_ASCII: Final = 6  # one octet in so many: from there on base64 is shorter than quoted-printable
+MOSTLY_ASCII: Final = 6  # one octet in so many: from there on base64 is shorter than quoted-printable
 
 
 def encode_text(text: str) -> tuple[str, list[bytes]]:
@@ -34,12 +34,13 @@ def encode_text(text: str) -> tuple[str, list[bytes]]:
     if data.isascii() and b"\0" not in data and not has_long_line(wire):
         return "7bit", [wire]
     high = len(data) - len(data.translate(None, _HIGH))
-    if high * _MOSTLY_ASCII <= len(data):
-        return "quoted-printable", [_quoted_printable(data)]
+    if high * MOSTLY_ASCII <= len(data):
+        return "quoted-printable", [quoted_printable(data)]
     return "base64", encode_base64(wire)
 
 
-def _quoted_printable(data: bytes) -> bytes:
+def quoted_printable(data: bytes) -> bytes:
+    """Text with LF line ends (a CR is escaped), in lines of at most 76 octets with CRLF."""
     # binascii breaks lines at 76 and escapes whitespace at a line's end; NUL, too, is escaped. That white space it does
     # not count: such a line may have 78 octets, and RFC 2045, 6.7 (5) wants 76.
     return _SPACE_TOO_FAR.sub(rb"\1=\n\2", binascii.b2a_qp(data, istext=True)).replace(b"\n", b"\r\n")
