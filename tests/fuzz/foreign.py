@@ -23,7 +23,6 @@ from gateway.message import (
     labels,
     plaintext,
     recode,
-    recode_header,
     rewriting,
     schedule,
 )
@@ -31,6 +30,7 @@ from gateway.message.address import AddressError
 from gateway.message.dkim import DkimKeyError
 from gateway.message.header import HeaderError
 from gateway.message.recode import Unrepairable
+from gateway.message.recode import header as part_header
 from gateway.smtp import grammar
 from gateway.smtp.grammar import BadCommand
 
@@ -135,9 +135,9 @@ PARSERS: Final[dict[str, Parser]] = {
     "header with a new From": Parser(lambda text: _fixed(text, rewrite_from="n@b.example")),
     "header with a domain": Parser(lambda text: _fixed(text, default_domain="b.example")),
     "parts of a message": Parser(_walked, (Unrepairable,)),
-    "nature of a part": Parser(lambda text: recode_header.read(raw(text))),
-    "new encoding of a part": Parser(lambda text: recode_header.with_encoding(raw(text), b"base64", message=True)),
-    "signed": Parser(lambda text: recode_header.is_signed(raw(text))),
+    "nature of a part": Parser(lambda text: part_header.read(raw(text))),
+    "new encoding of a part": Parser(lambda text: part_header.with_encoding(raw(text), b"base64", message=True)),
+    "signed": Parser(lambda text: part_header.is_signed(raw(text))),
     "name of a new From": Parser(lambda text: rewriting.display_name(raw(text))),
     "From without a domain": Parser(lambda text: rewriting.completed(raw(text), "b.example")),
     "MAIL": Parser(lambda text: grammar.parse_mail("FROM:" + text), (BadCommand,)),

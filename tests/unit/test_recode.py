@@ -11,10 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.message import fixup, recode, recode_header
+from gateway.message import fixup, recode
 from gateway.message.canonical import BodyHasher
 from gateway.message.model import PIECE_BYTES
-from gateway.message.recode_parts import MAX_DEPTH, MAX_PARTS
+from gateway.message.recode import header as part_header
+from gateway.message.recode.parts import MAX_DEPTH, MAX_PARTS
 from tests.peers.parts import Leaf, Message, Multipart, Node, leaves, messages, render
 
 EXAMPLES = settings(
@@ -371,6 +372,6 @@ def test_an_encoded_line_of_many_pieces(encoding: bytes, unit: bytes) -> None:
 
 
 def test_what_a_header_says() -> None:
-    assert recode_header.read(b"Content-Type: TEXT/plain;charset=x\r\n\r\n").text
-    quoted = recode_header.read(b'Content-Type: multipart/mixed;\r\n type="a;boundary=x"; boundary = "a\\"b "\r\n\r\n')
+    assert part_header.read(b"Content-Type: TEXT/plain;charset=x\r\n\r\n").text
+    quoted = part_header.read(b'Content-Type: multipart/mixed;\r\n type="a;boundary=x"; boundary = "a\\"b "\r\n\r\n')
     assert (quoted.boundary, quoted.fault) == (b'a"b', "")

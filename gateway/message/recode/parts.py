@@ -7,10 +7,10 @@ outer one, which closes what is within. It decides nothing but what it cannot fo
 
 from typing import Final, NamedTuple, Protocol
 
-from gateway.message import recode_header
 from gateway.message.fixup import MAX_LINE
 from gateway.message.model import PIECE_BYTES
-from gateway.message.recode_header import Kind, Nature
+from gateway.message.recode import header as part_header
+from gateway.message.recode.header import Kind, Nature
 
 MAX_DEPTH: Final = 100
 MAX_PARTS: Final = 10_000
@@ -120,7 +120,7 @@ class Walk:
 
     def _begin(self, header: bytes) -> None:
         default, message, fixed = self._next
-        nature = recode_header.read(header, default=default)
+        nature = part_header.read(header, default=default)
         part = Part(self._count, header, nature, message, fixed)
         self._count += 1
         if self._count > MAX_PARTS or len(self._levels) > MAX_DEPTH:

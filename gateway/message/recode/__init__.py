@@ -15,11 +15,11 @@ What is signed stays as it is: nothing of a message with a DKIM-Signature is tou
 import re
 from typing import Final
 
-from gateway.message import recode_header
 from gateway.message.fixup import MAX_LINE, has_long_line
 from gateway.message.model import PIECE_BYTES
-from gateway.message.recode_encoding import LONG_LINE, Base64, Cut, Encoder, QuotedPrintable
-from gateway.message.recode_parts import Part, Unrepairable, Walk
+from gateway.message.recode import header as part_header
+from gateway.message.recode.encoding import LONG_LINE, Base64, Cut, Encoder, QuotedPrintable
+from gateway.message.recode.parts import Part, Unrepairable, Walk
 from gateway.message.transfer import MOSTLY_ASCII
 
 __all__ = ["Rewriting", "Survey", "Unrepairable", "fold"]
@@ -49,7 +49,7 @@ class Survey:
         self._size = self._escaped = 0  # of the part's body
         self._long = False
         self._open = 0  # octets of a line whose end did not come yet
-        if recode_header.is_signed(header):
+        if part_header.is_signed(header):
             raise Unrepairable(None, _DKIM)
         self._walk = Walk(header, self)
 
@@ -152,7 +152,7 @@ class Rewriting:
         encoding = self._plan.get(part.number)
         header = _folded(part.header)
         if encoding:
-            header = recode_header.with_encoding(header, encoding, message=part.message)
+            header = part_header.with_encoding(header, encoding, message=part.message)
         if part.number:
             self._add(header)
         else:
@@ -179,13 +179,13 @@ class Rewriting:
 
 def fold(header: bytes) -> bytes:
     """The header of a message whose body is fit, without long lines. Raises Unrepairable."""
-    if recode_header.is_signed(header):
+    if part_header.is_signed(header):
         raise _unrepairable(header, 1, _DKIM)
     return _folded(header)
 
 
 def _folded(header: bytes, line: int = 1) -> bytes:
-    folded = recode_header.fold(header)
+    folded = part_header.fold(header)
     if folded is None:
         raise _unrepairable(header, line, _HEADER)
     return folded

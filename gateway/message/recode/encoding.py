@@ -2,7 +2,7 @@
 
 Guarantees: lines of at most 76 octets where a body is encoded; of one that is encoded already only its lines over 998
 are cut, and what it decodes to stays. No line that is made here begins with two dashes, so none becomes a delimiter.
-Input is canonical, cut as `recode_parts.Walk` wants it.
+Input is canonical, cut as `parts.Walk` wants it.
 """
 
 import re
