@@ -171,8 +171,8 @@ class SmtpDoor:
         self._intake.check_sender(principal, sender, client=peer)
         return sender
 
-    def check_recipient(self, principal: Principal, address: str) -> str:
-        return self._qualified(principal, address, "")
+    def check_recipient(self, principal: Principal, address: str, peer: str) -> str:
+        return self._qualified(principal, address, peer)
 
     def begin(self, principal: Principal, envelope: SmtpEnvelope) -> Receiving:
         return self._intake.receive(principal, envelope)

@@ -135,8 +135,8 @@ class _LocalDoor:
     def check_sender(self, principal: Any, address: str, peer: str) -> str:
         return self._door.check_sender(principal, address, peer)
 
-    def check_recipient(self, principal: Any, address: str) -> str:
-        return self._door.check_recipient(principal, address)
+    def check_recipient(self, principal: Any, address: str, peer: str) -> str:
+        return self._door.check_recipient(principal, address, peer)
 
     def begin(self, principal: Any, envelope: SmtpEnvelope) -> Receiving:
         return self._door.begin(principal, envelope)

@@ -36,7 +36,7 @@ class Door(Protocol):
     def check_sender(self, principal: Any, address: str, peer: str) -> str:
         """At MAIL: the envelope sender to use, for an address, a local part alone or "" (the null sender)."""
 
-    def check_recipient(self, principal: Any, address: str) -> str:
+    def check_recipient(self, principal: Any, address: str, peer: str) -> str:
         """At RCPT: the address to use, for an address or a local part alone."""
 
     def begin(self, principal: Any, envelope: SmtpEnvelope) -> Receiving:

@@ -313,7 +313,8 @@ class Engine:
             self._refuse(replies.TOO_MANY_RECIPIENTS)
             return
         address = grammar.parse_rcpt(argument, utf8=transaction.utf8)
-        transaction.recipients.append(self._door.check_recipient(transaction.principal, address))
+        recipient = self._door.check_recipient(transaction.principal, address, self._client.peer)
+        transaction.recipients.append(recipient)
         self._out.append(replies.RECIPIENT_OK)
 
     def _do_data(self, argument: str) -> None:

@@ -56,7 +56,7 @@ class FakeDoor:
         self.fail(address)
         return self.qualified(address)
 
-    def check_recipient(self, principal: str, address: str) -> str:
+    def check_recipient(self, principal: str, address: str, peer: str) -> str:
         self.fail(address)
         return self.qualified(address)
 

@@ -161,12 +161,12 @@ async def test_addresses_of_old_programs_are_completed(entrance: Entrance, log: 
     printer = smtp.network_principal("printer")
     assert smtp.check_sender(printer, "scanner", PEER) == "scanner@example.com"
     assert smtp.check_sender(printer, "", PEER) == ""
-    assert smtp.check_recipient(printer, "Root") == "ops@example.com"
-    assert smtp.check_recipient(printer, "b@example.net") == "b@example.net"
+    assert smtp.check_recipient(printer, "Root", PEER) == "ops@example.com"
+    assert smtp.check_recipient(printer, "b@example.net", PEER) == "b@example.net"
     with pytest.raises(Refused) as refusal:
-        smtp.check_recipient(smtp.network_principal("shop"), "root")
+        smtp.check_recipient(smtp.network_principal("shop"), "root", PEER)
     assert refusal.value.reason is Reason.UNQUALIFIED
-    assert "refused door=smtp key=shop " in entrance.told(log)
+    assert f"refused door=smtp key=shop client={PEER} " in entrance.told(log)
 
 
 async def test_what_is_sent_is_what_must_be_allowed(entrance: Entrance) -> None:
