@@ -17,16 +17,13 @@ from gateway.errors import Problem, Reason, Refused
 from gateway.message import address, header
 from gateway.message.address import AddressError
 from gateway.message.header import HeaderError
+from gateway.message.labels import MAX_METADATA_BYTES, MAX_TAG_CHARACTERS, MAX_TAGS, SAFE_INTEGER
 from gateway.message.model import Mailbox
 
 MAX_PROBLEMS: Final = 100  # told at once; finding the nearest names of more would hold the loop
 MAX_LINE_CHARACTERS: Final = 8000  # subject or header value: the header stays well under 100 KB with its neighbours
-MAX_TAGS: Final = 50
-MAX_TAG_CHARACTERS: Final = 128
-MAX_METADATA_BYTES: Final = 16 * 1024
 MAX_HEADERS: Final = 100
 MAX_REFERENCE_CHARACTERS: Final = 64  # id or alias of a template
-SAFE_INTEGER: Final = 2**63  # what fits 64 bits; others do not survive other people's JSON (RFC 7493, 2.2)
 _MAX_METADATA_NAMES: Final = 1000
 _SHOWN_CHARACTERS: Final = 64
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029]")

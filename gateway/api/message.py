@@ -14,6 +14,7 @@ from gateway.api.bounds import Bounds
 from gateway.api.fields import Problems
 from gateway.api.table import Field, Given, Table
 from gateway.config import Limits
+from gateway.message import labels
 from gateway.message.model import Submission
 from gateway.message.schedule import Start
 
@@ -70,7 +71,7 @@ TABLE: Final = Table.of(
             fields.metadata,
             "metadata",
             schema.METADATA,
-            f"Values of your own, told with the message's status; at most {fields.MAX_METADATA_BYTES} bytes of JSON.",
+            f"Values of your own, told with the message's status; at most {labels.MAX_METADATA_BYTES} bytes of JSON.",
             aliases=("custom_args",),
         ),
         Field(

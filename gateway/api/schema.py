@@ -7,6 +7,7 @@ refuse more: an address that is none, a control character, a time that does not 
 from typing import Any, Final
 
 from gateway.api import fields, timing, variables
+from gateway.message import labels
 from gateway.message.schedule import MAX_TTL_S, MIN_TTL_S
 
 Schema = dict[str, Any]
@@ -39,8 +40,8 @@ HEADERS: Final[Schema] = {
 }
 TAGS: Final[Schema] = {
     "type": "array",
-    "items": {"type": "string", "minLength": 1, "maxLength": fields.MAX_TAG_CHARACTERS},
-    "maxItems": fields.MAX_TAGS,
+    "items": {"type": "string", "minLength": 1, "maxLength": labels.MAX_TAG_CHARACTERS},
+    "maxItems": labels.MAX_TAGS,
     "examples": [["receipt", "shop"]],
 }
 METADATA: Final[Schema] = {

@@ -12,11 +12,12 @@ import msgspec
 from gateway.api import fields
 from gateway.api.document import LongString
 from gateway.api.fields import Problems, shown
+from gateway.message import labels
 
 MAX_BYTES: Final = 64 * 1024
 MAX_DEPTH: Final = 8  # objects and lists inside one another, the outermost among them
-_LEAST: Final = -fields.SAFE_INTEGER
-_MOST: Final = fields.SAFE_INTEGER - 1
+_LEAST: Final = -labels.SAFE_INTEGER
+_MOST: Final = labels.SAFE_INTEGER - 1
 _TOO_LARGE: Final = f"must be at most {MAX_BYTES} bytes of JSON"
 _TOO_DEEP: Final = f"is nested deeper than {MAX_DEPTH} levels"
 _NUL: Final = "must not hold the NUL character"

@@ -16,7 +16,6 @@ _SAFE: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0
 _Q: Final = tuple(chr(b) if b in _SAFE else "_" if b == 0x20 else f"={b:02X}" for b in range(256))
 
 _WORD: Final = re.compile(r"=\?([^?\s]{1,64})\?([bBqQ])\?([^?\s]*+)\?=")
-_LOOKS_ENCODED: Final = re.compile(r"=\?[^?]*+\?[bBqQ]\?")
 _UNSAFE: Final = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
 _SPACE: Final = " \t\r\n"
 _Q_ESCAPE: Final = re.compile(rb"=([0-9A-Fa-f]{2})")
@@ -24,8 +23,9 @@ _MAX_CHARSET_BYTES: Final = 4096  # some codecs of the standard library (punycod
 
 
 def looks_encoded(text: str) -> bool:
-    """Whether a reader would take a part of this plain text for an encoded-word."""
-    return _LOOKS_ENCODED.search(text) is not None
+    """Whether a reader would take a part of this plain text for an encoded-word, or for the beginning of one: then
+    some (Go's) do not see the true one behind it."""
+    return "=?" in text
 
 
 def encode(text: str, first: int) -> list[str]:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -13,6 +13,7 @@ from gateway.message.schedule import Start
 MAX_TAGS: Final = 50
 MAX_TAG_CHARACTERS: Final = 128
 MAX_METADATA_BYTES: Final = 16 * 1024
+SAFE_INTEGER: Final = 2**63  # what fits 64 bits; others do not survive other people's JSON (RFC 7493, 2.2)
 _IDEMPOTENCY_KEY: Final = re.compile("[ -~]{1,255}")
 
 
@@ -31,14 +32,25 @@ def metadata(text: str) -> str:
     """Canonical JSON of X-Gateway-Metadata: an object of plain values, as in the API. Raises Refused."""
     try:
         decoded = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
         decoded = None
-    if not isinstance(decoded, dict) or any(isinstance(value, (dict, list)) for value in decoded.values()):
-        raise Refused(Reason.MALFORMED_MESSAGE, "X-Gateway-Metadata must be a JSON object of plain values.")
+    if not isinstance(decoded, dict) or not all(_is_plain(one) for pair in decoded.items() for one in pair):
+        text = "X-Gateway-Metadata must be a JSON object of strings without NUL, 64-bit numbers, booleans and null."
+        raise Refused(Reason.MALFORMED_MESSAGE, text)
     encoded = msgspec.json.encode(decoded, order="sorted")
     if len(encoded) > MAX_METADATA_BYTES:
         raise Refused(Reason.MALFORMED_MESSAGE, f"X-Gateway-Metadata: at most {MAX_METADATA_BYTES} bytes of JSON.")
     return encoded.decode()
+
+
+def _is_plain(value: Any) -> bool:
+    match value:
+        case str():
+            return "\x00" not in value  # no SQL text can hold it
+        case int():
+            return -SAFE_INTEGER <= value < SAFE_INTEGER
+        case _:
+            return not isinstance(value, (dict, list))
 
 
 def start(text: str) -> Start:

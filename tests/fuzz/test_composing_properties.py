@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields
 from datetime import UTC, datetime
+from email.utils import unquote
 from typing import Any
 
 import pytest
@@ -150,6 +151,7 @@ def check(request: dict[str, Any], go: GoReader | None = None) -> None:
 @effort.examples(200)
 @given(REQUEST)
 @example({"from": "a@b.de", "to": "c@d.de", "text_body": "x", "subject": "=?UTF-8?Q?=0ABcc:_e=40x.de?="})
+@example({"from": "a@b.de", "to": "c@d.de", "text_body": "x", "subject": "=? =??Q?"})
 @example(
     {
         "from": "a@b.de",
@@ -175,6 +177,9 @@ def go() -> Iterator[GoReader | None]:
 @pytest.mark.slow
 @settings(max_examples=5000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(mail=REQUEST)
+@example(mail={"from": "a@b.de", "to": ["a@[192.0.2.1]", "0 <a@b.de>"], "text_body": "x", "subject": "=? =??Q?"})
+@example(mail={"from": "a@b.de", "to": "c@d.de", "attachments": [{"filename": '""', "content": "AA=="}]})
+@example(mail={"from": "a@b.de", "to": "c@d.de", "attachments": [{"filename": "<a>", "content": "AA=="}]})
 def test_five_thousand_composed_messages(go: GoReader | None, mail: dict[str, Any]) -> None:
     check(mail, go)
 
@@ -301,7 +306,7 @@ def _wanted(draft: Draft, reader: Reader) -> Read:
         [(name, readers.squeezed(value)) for name, value in draft.headers if name in _compared(draft)],
         readers.same_text(draft.text or (plaintext.derive(draft.html) if draft.html else "")),
         readers.same_text(draft.html or ""),
-        [_file(file, short_name=reader is readers.third) for file in _in_order(draft)],
+        [_file(file, reader) for file in _in_order(draft)],
     )
 
 
@@ -320,10 +325,13 @@ def _belongs(attachment: Attachment, html: str) -> bool:
     return attachment.disposition == "inline" or f"cid:{attachment.content_id}" in html
 
 
-def _file(file: Attachment, *, short_name: bool) -> File:
-    """`short_name`: the reader takes the plain one of two names."""
+def _file(file: Attachment, reader: Reader) -> File:
+    """mail-parser takes the plain one of two names; it and Python's new parser drop quotes (and angle brackets) that a
+    name begins and ends with."""
     name = file.filename
-    if short_name and not (len(name) <= 60 and _PLAIN_NAME.fullmatch(name) and "=?" not in name):
+    if reader is readers.third and not (len(name) <= 60 and _PLAIN_NAME.fullmatch(name) and "=?" not in name):
         name = header.fallback_filename(name)
+    if reader in {readers.modern, readers.third}:
+        name = unquote(name)
     content_type = file.content_type.partition(";")[0].lower()
     return File(name.strip(), content_type, file.disposition, file.content_id or "", file.content)

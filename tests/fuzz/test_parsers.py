@@ -105,8 +105,8 @@ def test_work_grows_as_the_text_does(name: str) -> None:
 
 def test_what_is_quadratic_is_found_out() -> None:
     def quadratic(text: str) -> None:
-        while text:
-            text = text[1:]  # copies what is left
+        for _ in range(len(text) // 15):
+            sum(range(len(text) // 15))
 
     assert grows_too_fast(Parser(quadratic), "x" * _LENGTH * 4)
     assert not grows_too_fast(Parser(lambda text: sum(map(ord, text))), "x" * _LENGTH * 4)

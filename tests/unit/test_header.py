@@ -49,6 +49,8 @@ def read(field: bytes) -> str:
         "ü then plain words, so many that the line has to be folded at least once more, in fact twice, or not",
         "=?utf-8?q?=0ABcc:_evil=40example.com?=",
         "a =?utf-8?b?SGk=?= b",
+        "=? ü",
+        "=? =??Q?",
         "100% = _?=",
         "e\u0301" * 40,
     ],
@@ -63,6 +65,12 @@ def test_ascii_text_stays_literal_and_folds_at_its_own_spaces() -> None:
     assert field.replace(b"\r\n", b"") == b"Subject: " + value.encode()
     assert max(map(len, field.split(b"\r\n"))) <= 78
     assert header.text("Subject", "a\tb ", "subject") == b"Subject: a b\r\n"
+
+
+def test_no_encoded_word_stands_behind_what_begins_like_one() -> None:
+    """Go's reader takes all between the two for a charset, and shows the true word as it is."""
+    assert header.text("Subject", "=? ü", "subject") == b"Subject: =?utf-8?b?PT8gw7w=?=\r\n"
+    assert header.text("Subject", "a=?b c", "subject") == b"Subject: =?utf-8?q?a=3D=3Fb?= c\r\n"
 
 
 def test_only_the_words_that_need_it_are_encoded() -> None:
