@@ -16,7 +16,7 @@ test: .venv/ready-dev
 
 # One after the other: the slow ones use real daemons and measure themselves.
 test-full: .venv/ready-dev
-	@$(BIN)/pytest -q -m 'slow or not slow'
+	@GATEWAY_FUZZ_EXAMPLES=200 $(BIN)/pytest -q -m 'slow or not slow'
 
 check: .venv/ready-dev
 	@$(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ."; exit 1; }

@@ -148,7 +148,7 @@ def check(request: dict[str, Any], go: GoReader | None = None) -> None:
         assert go(wire, _compared(draft)) == goreader.as_read(_wanted(draft, go))
 
 
-@effort.examples(200)
+@effort.examples(80)
 @given(REQUEST)
 @example({"from": "a@b.de", "to": "c@d.de", "text_body": "x", "subject": "=?UTF-8?Q?=0ABcc:_e=40x.de?="})
 @example({"from": "a@b.de", "to": "c@d.de", "text_body": "x", "subject": "=? =??Q?"})

@@ -1,7 +1,7 @@
 """Mutated configurations are read or refused, every problem with its line; nothing unknown is ever let through (S24).
 
-500 files, `CONFIG_EXAMPLES` in the environment times five for more; a fifth of them by the command's own code, and a
-few (slow) by real processes that would start.
+250 files, in the long tier a thousand; a fifth of them by the command's own code, and a few (slow) by real processes
+that would start.
 """
 
 import contextlib
@@ -17,12 +17,13 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from gateway import cli, configfile, yamltree
 from gateway.config import Config
 from gateway.errors import ConfigError, Problem
+from tests.fuzz import effort
 from tests.peers.daemon import ROOT, Daemon, broken_twin
 
 COMMENTED = (Path(__file__).parents[2] / "etc" / "gateway.yaml").read_bytes()
@@ -64,11 +65,7 @@ WORDS = [
     "1:30",
     "\u2028",
 ]
-mutated = settings(
-    max_examples=int(os.environ.get("CONFIG_EXAMPLES", "100")),
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-    deadline=None,
-)
+mutated = effort.examples(50, HealthCheck.function_scoped_fixture)
 EDITS = st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 3), st.sampled_from(PIECES) | st.binary(max_size=5)))
 
 

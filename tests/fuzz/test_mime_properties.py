@@ -22,7 +22,7 @@ from tests.fuzz import effort
 Parsed = TypeVar("Parsed", str, bytes)
 Result = TypeVar("Result")
 
-EXAMPLES = effort.examples(150)
+EXAMPLES = effort.examples(60)
 DATE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SEED = bytes(range(12))
 

@@ -13,7 +13,7 @@ from gateway.message import template
 from gateway.message.template import TemplateError
 from tests.fuzz import effort
 
-EXAMPLES = effort.examples(150)
+EXAMPLES = effort.examples(60)
 LIMIT = 500
 PIECE = st.sampled_from(
     [

@@ -3,12 +3,11 @@
 `RECODE_EXAMPLES` in the environment sets how many generated messages each property gets (150 unless told).
 """
 
-import os
 import re
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from gateway.message import fixup, recode
@@ -16,13 +15,10 @@ from gateway.message.canonical import BodyHasher
 from gateway.message.model import PIECE_BYTES
 from gateway.message.recode import header as part_header
 from gateway.message.recode.parts import MAX_DEPTH, MAX_PARTS
+from tests.fuzz import effort
 from tests.peers.parts import Leaf, Message, Multipart, Node, leaves, messages, render
 
-EXAMPLES = settings(
-    max_examples=int(os.environ.get("RECODE_EXAMPLES", "150")),
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)
+EXAMPLES = effort.examples(60, HealthCheck.filter_too_much)
 LONG = b"x" * 999
 HEAD = b"From: a@example.com\r\nMIME-Version: 1.0\r\n"
 
