@@ -1,19 +1,32 @@
 """What a reply, or the lack of one, means for a recipient. Pure: now and jitter are arguments.
 
 Guarantees: what is not understood is temporary; a permanent word about our session (greeting, EHLO, STARTTLS, AUTH)
-is never the recipient's fault; nothing outlives `expires_at`. It does not choose the next host: attempt.py does.
+is never the recipient's fault, nor is what was said to MAIL or with a 421; a host that says when to come back is
+believed within bounds; nothing outlives `expires_at`. What codes and texts mean is data (rules.py). It does not choose
+the next host: attempt.py does.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
+from gateway.delivery import hints, rules
+from gateway.delivery.rules import Meaning
 from gateway.events import BounceClass, EventType, Scope, State
 
 _JITTER: Final = 0.2  # of a retry step, both ways: no storm after an outage
+_LATE: Final = 0.1  # of a time that the host set: only later, or it would refuse again
+_SOONEST_S: Final = 30.0  # a host that wants us back sooner gets us then
+_LATEST_S: Final = 4 * 3600.0  # nobody puts mail off for longer by a word
+_PROMPT_TRIES: Final = 5  # so often a wait shorter than the schedule's is believed; a liar would have us knock for days
+_GREYLIST_S: Final = 5 * 60.0  # delays in the field are 1 to 15 minutes: asked at 1, 6, 11, 16 and 21
+_GREYLIST_LATER_S: Final = 30 * 60.0  # after those tries; RFC 5321, 4.5.4.1: at least 30 minutes in general
 _SESSION_STAGES: Final = frozenset({"connect", "greeting", "ehlo", "starttls", "tls", "auth", "route"})
+_ABOUT_US: Final = frozenset({BounceClass.REPUTATION_BLOCK, BounceClass.AUTHENTICATION_FAILED})
+_LOG_IN_CODES: Final = frozenset({530, 534, 535, 538})  # RFC 4954, 6; RFC 3207, 4: log in, or encrypt, first
+_CLOSING: Final = 421  # RFC 5321, 3.8: the service is going
+_ABORTED: Final = 552  # storage exceeded
 
 
 class Word(msgspec.Struct, frozen=True, gc=False):
@@ -39,48 +52,6 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     bounce_class: BounceClass | None = None
     scope: Scope | None = None
 
-
-@dataclass(frozen=True, slots=True)
-class _Rule:
-    """`enhanced` is matched as a prefix of the code without its class digit ("1.1" for 5.1.1 and 4.1.1)."""
-
-    enhanced: str
-    bounce_class: BounceClass
-    scope: Scope
-
-
-# RFC 3463 and the IANA registry of enhanced codes; the longest match wins, so order by specificity.
-_RULES: Final = (
-    _Rule("1.10", BounceClass.BAD_DOMAIN, Scope.RECIPIENT),  # RFC 7505: null MX
-    _Rule("1.0", BounceClass.INVALID_RECIPIENT, Scope.RECIPIENT),
-    _Rule(
-        "1.1", BounceClass.INVALID_RECIPIENT, Scope.RECIPIENT
-    ),  # the word of Postfix, Exim and Gmail for no such user
-    _Rule("1.2", BounceClass.BAD_DOMAIN, Scope.RECIPIENT),
-    _Rule("1.3", BounceClass.INVALID_RECIPIENT, Scope.RECIPIENT),
-    _Rule("1.6", BounceClass.INACTIVE_MAILBOX, Scope.RECIPIENT),
-    _Rule("1.7", BounceClass.INVALID_SENDER, Scope.CONTENT),
-    _Rule("1.8", BounceClass.INVALID_SENDER, Scope.CONTENT),
-    _Rule("2.0", BounceClass.INACTIVE_MAILBOX, Scope.RECIPIENT),
-    _Rule("2.1", BounceClass.INACTIVE_MAILBOX, Scope.RECIPIENT),
-    _Rule("2.2", BounceClass.QUOTA_ISSUES, Scope.RECIPIENT),
-    _Rule("2.3", BounceClass.CONTENT_REFUSED, Scope.CONTENT),  # message too long for this mailbox
-    _Rule("3.", BounceClass.TRANSIENT_FAILURE, Scope.INFRASTRUCTURE),
-    _Rule("3.4", BounceClass.CONTENT_REFUSED, Scope.CONTENT),  # message too big for the system
-    _Rule("4.1", BounceClass.NO_ANSWER_FROM_HOST, Scope.INFRASTRUCTURE),
-    _Rule("4.2", BounceClass.BAD_CONNECTION, Scope.INFRASTRUCTURE),
-    _Rule("4.3", BounceClass.DNS_FAILURE, Scope.INFRASTRUCTURE),
-    _Rule("4.4", BounceClass.ROUTING_ERRORS, Scope.INFRASTRUCTURE),
-    _Rule("4.6", BounceClass.ROUTING_ERRORS, Scope.INFRASTRUCTURE),
-    _Rule("4.7", BounceClass.MESSAGE_EXPIRED, Scope.INFRASTRUCTURE),
-    _Rule("5.3", BounceClass.TOO_MANY_RECIPIENTS, Scope.INFRASTRUCTURE),
-    _Rule("5.", BounceClass.PROTOCOL_ERRORS, Scope.INFRASTRUCTURE),
-    _Rule("6.", BounceClass.CONTENT_REFUSED, Scope.CONTENT),
-    _Rule("7.1", BounceClass.POLICY_RELATED, Scope.INFRASTRUCTURE),
-    _Rule("7.8", BounceClass.AUTHENTICATION_FAILED, Scope.INFRASTRUCTURE),
-    _Rule("7.2", BounceClass.AUTHENTICATION_FAILED, Scope.CONTENT),  # 7.20 to 7.29: DKIM, SPF, reverse DNS (RFC 7372)
-    _Rule("7.", BounceClass.POLICY_RELATED, Scope.INFRASTRUCTURE),
-)
 
 _BY_STAGE: Final = {
     "connect": BounceClass.NO_ANSWER_FROM_HOST,
@@ -110,7 +81,7 @@ def judge(word: Word, *, tries: int, expires_at: int, now: int, retry_s: Sequenc
     if now >= expires_at:
         # Expired is ours to say: the remote never refused for good.
         return Decision(State.FAILED, EventType.EXPIRED, bounce_class=BounceClass.MESSAGE_EXPIRED, scope=decision.scope)
-    next_at = min(now + retry_delay_ms(tries, retry_s, jitter), expires_at)
+    next_at = min(now + _pause_ms(word, tries, retry_s, jitter), expires_at)
     return Decision(State.DEFERRED, EventType.DEFERRED, next_at, decision.bounce_class, decision.scope)
 
 
@@ -126,30 +97,68 @@ def judge_once(word: Word) -> Decision:
 
 def retry_delay_ms(tries: int, retry_s: Sequence[float], jitter: float) -> int:
     """The pause after the try of that number: the step of the configuration (the last repeats), ±20 %."""
-    step_s = retry_s[min(max(tries, 1), len(retry_s)) - 1]
-    return int(step_s * 1000 * (1 - _JITTER + 2 * _JITTER * jitter))
+    return int(_step_s(tries, retry_s) * 1000 * (1 - _JITTER + 2 * _JITTER * jitter))
 
 
-def classify(word: Word) -> tuple[BounceClass, Scope]:
-    """The class by enhanced code where one was said, else by the stage of the dialogue."""
+def _step_s(tries: int, retry_s: Sequence[float]) -> float:
+    return retry_s[min(max(tries, 1), len(retry_s)) - 1]
+
+
+def _pause_ms(word: Word, tries: int, retry_s: Sequence[float], jitter: float) -> int:
+    """The pause before the next try, 1 ms at least: the host's own time, a greylist's, or the schedule's."""
+    scheduled_ms = max(retry_delay_ms(tries, retry_s, jitter), 1)
+    if not _temporary_reply(word):
+        return scheduled_ms
+    asked_s = hints.wait_s(word.text)
+    if asked_s is not None:
+        pause_ms = int(min(max(asked_s, _SOONEST_S) * (1 + _LATE * jitter), _LATEST_S) * 1000)
+        return pause_ms if tries <= _PROMPT_TRIES else max(pause_ms, scheduled_ms)
+    if hints.greylisted(word.text):
+        longest_s = _GREYLIST_S if tries <= _PROMPT_TRIES else _GREYLIST_LATER_S
+        return max(int(min(_step_s(tries, retry_s), longest_s) * (1 + _LATE * jitter) * 1000), 1)
+    return scheduled_ms
+
+
+def classify(word: Word) -> Meaning:
+    """The class by what was said, by code and text, else by the stage of the dialogue."""
     if word.stage in _SESSION_STAGES:
-        return _BY_STAGE[word.stage], Scope.INFRASTRUCTURE
-    detail = word.enhanced.partition(".")[2]
-    best = max((rule for rule in _RULES if _matches(rule, detail)), key=lambda r: len(r.enhanced), default=None)
-    if best is not None:
-        return best.bounce_class, best.scope
-    if word.code < 500 and word.code != 0:
+        return _session_class(word), Scope.INFRASTRUCTURE  # whatever the code: nobody has heard of the recipient yet
+    if word.code in _LOG_IN_CODES:
+        return BounceClass.AUTHENTICATION_FAILED, Scope.INFRASTRUCTURE
+    meaning = _meaning(word)
+    if meaning is None:
+        return _by_stage(word)
+    if meaning[1] is Scope.RECIPIENT and word.stage == "mail":
+        return BounceClass.INVALID_SENDER, Scope.CONTENT  # a host that answers MAIL speaks of the sender
+    if meaning[1] is Scope.RECIPIENT and word.code == _CLOSING:
+        return BounceClass.TRANSIENT_FAILURE, Scope.INFRASTRUCTURE  # said to all that were not answered yet
+    return meaning
+
+
+def _session_class(word: Word) -> BounceClass:
+    """By the stage; a greeting or an answer to EHLO may also say what the host has against us."""
+    if word.stage in {"greeting", "ehlo"} and (meaning := _meaning(word)) and meaning[0] in _ABOUT_US:
+        return meaning[0]
+    return _BY_STAGE[word.stage]
+
+
+def _meaning(word: Word) -> Meaning | None:
+    if _temporary_reply(word) and rules.is_generic(word.enhanced) and hints.greylisted(word.text):
+        return BounceClass.TRANSIENT_FAILURE, Scope.INFRASTRUCTURE  # whichever list made it look twice
+    return rules.meaning_of(word.enhanced, word.text if word.code else "")  # our own words need no reading
+
+
+def _by_stage(word: Word) -> Meaning:
+    if not word.code:
+        return _BY_STAGE.get(word.stage, BounceClass.UNCATEGORIZED), Scope.INFRASTRUCTURE
+    if not 500 <= word.code < 600 or (word.code == _ABORTED and word.stage == "rcpt"):
         return BounceClass.TRANSIENT_FAILURE, Scope.INFRASTRUCTURE
-    scope = Scope.RECIPIENT if word.stage == "rcpt" else Scope.CONTENT if word.code else Scope.INFRASTRUCTURE
+    scope = Scope.RECIPIENT if word.stage == "rcpt" else Scope.CONTENT
     return _BY_STAGE.get(word.stage, BounceClass.UNCATEGORIZED), scope
 
 
-def _matches(rule: _Rule, detail: str) -> bool:
-    if rule.enhanced.endswith("."):
-        return detail.startswith(rule.enhanced)
-    if rule.enhanced == "7.2":  # 7.20 to 7.29, and 7.2 itself
-        return detail.startswith("7.2")
-    return detail == rule.enhanced
+def _temporary_reply(word: Word) -> bool:
+    return 400 <= word.code < 500
 
 
 def _permanent(word: Word) -> bool:
@@ -157,7 +166,9 @@ def _permanent(word: Word) -> bool:
         return True
     if word.stage in _SESSION_STAGES or word.uncertain:
         return False
-    if word.code == 552 and word.stage == "rcpt":
+    if word.code in _LOG_IN_CODES:
+        return False  # said late, it is still about our session: the operator can mend it and lose no mail
+    if word.code == _ABORTED and word.stage == "rcpt":
         return False  # RFC 5321, 4.5.3.1.10: 552 to a RCPT means 452
     return 500 <= word.code < 600 and not word.enhanced.startswith("4.")
 
