@@ -79,10 +79,11 @@ class IpFamily(StrEnum):
 
 
 class Signing(StrEnum):
-    """What a route signs with; `none` for relays that refuse a second DKIM-Signature."""
+    """What a route signs with; `none` for relays that sign themselves or refuse signed mail."""
 
     NONE = "none"
     RSA = "rsa"
+    RSA_AND_ED25519 = "rsa+ed25519"  # two fields; never Ed25519 alone: too few verify it
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,14 @@ def register(verbs: Any, common: argparse.ArgumentParser) -> None:
     parser = verbs.add_parser("domain", parents=[common], help="add, list, remove sending domains")
     nouns = parser.add_subparsers(metavar="add|list|remove", required=True)
 
-    add = nouns.add_parser("add", parents=[common], help="make a DKIM key for a domain and print its DNS record")
+    add = nouns.add_parser("add", parents=[common], help="make DKIM keys for a domain and print their DNS records")
     add.add_argument("name")
     add.add_argument("--selector", metavar="S", help="the DKIM selector (default: mgw1)")
+    add.add_argument(
+        "--ed25519",
+        action="store_true",
+        help="an Ed25519 key too, for routes with dkim: rsa+ed25519; a domain that is known gets it beside its RSA key",
+    )
     add.add_argument("--require-dkim", action="store_true", help="refuse mail of this domain that cannot be signed")
     output.add_json(add)
     add.set_defaults(run=_add)
@@ -21,7 +26,7 @@ def register(verbs: Any, common: argparse.ArgumentParser) -> None:
     output.add_json(listing)
     listing.set_defaults(run=_list)
 
-    remove = nouns.add_parser("remove", parents=[common], help="forget a domain and its key; its mail goes unsigned")
+    remove = nouns.add_parser("remove", parents=[common], help="forget a domain and its keys; its mail goes unsigned")
     remove.add_argument("name")
     output.add_json(remove)
     remove.set_defaults(run=_remove)
@@ -30,30 +35,49 @@ def register(verbs: Any, common: argparse.ArgumentParser) -> None:
 def _add(arguments: argparse.Namespace) -> int:
     result = connect.Desk(arguments).act(
         "domain.add",
-        {"name": arguments.name, "selector": arguments.selector, "require_dkim": arguments.require_dkim},
+        {
+            "name": arguments.name,
+            "selector": arguments.selector,
+            "require_dkim": arguments.require_dkim,
+            "ed25519": arguments.ed25519,
+        },
     )
+    return output.emit(arguments, result, _print_added)
 
-    def people(domain: Any) -> None:
-        print(f"{domain['name']} is signed with the selector {domain['selector']} from now on.")
-        print("Publish this record (zone file form):\n")
-        print(domain["zone"])
-        print(
-            "\nor, in a form with one field:\n"
-            f"  name:  {domain['dns_name']}\n  type:  TXT\n  value: {domain['dns_value']}"
-        )
 
-    return output.emit(arguments, result, people)
+def _print_added(domain: Any) -> None:
+    print(f"{domain['name']} is signed with the selector {domain['selector']} from now on.")
+    if (second := domain["ed25519"]) is not None:
+        print(f"Routes with dkim: rsa+ed25519 sign with the selector {second['selector']} too.")
+    records = _records(domain)
+    print(
+        "Publish this record (zone file form):\n" if len(records) == 1 else "Publish both records (zone file form):\n"
+    )
+    for record in records:
+        print(record["zone"])
+    print("\nor, in a form with one field:")
+    for record in records:
+        print(f"  name:  {record['dns_name']}\n  type:  TXT\n  value: {record['dns_value']}")
+
+
+def _records(domain: Any) -> list[Any]:
+    """One for each key that signs: the domain itself describes its RSA key."""
+    return [record for record in (domain, domain["ed25519"]) if record is not None and record["selector"] is not None]
 
 
 def _list(arguments: argparse.Namespace) -> int:
     def people(domains: Any) -> None:
         output.table(
             ["DOMAIN", "SELECTOR", "REQUIRE DKIM", "SOURCE", "DNS NAME"],
-            [[d["name"], d["selector"], d["require_dkim"], d["source"], d["dns_name"]] for d in domains],
+            [[d["name"], _each(d, "selector"), d["require_dkim"], d["source"], _each(d, "dns_name")] for d in domains],
             empty="There is no domain yet: mail-gateway domain add example.com",
         )
 
     return output.emit(arguments, connect.Desk(arguments).act("domain.list", {}), people)
+
+
+def _each(domain: Any, field: str) -> str:
+    return ", ".join(record[field] for record in _records(domain))
 
 
 def _remove(arguments: argparse.Namespace) -> int:
@@ -62,4 +86,4 @@ def _remove(arguments: argparse.Namespace) -> int:
 
 
 def _print_removed(domain: Any) -> None:
-    print(f"The domain {domain['name']} is removed: its mail goes unsigned. Its DNS record can go in a few days.")
+    print(f"The domain {domain['name']} is removed: its mail goes unsigned. Its DNS records can go in a few days.")

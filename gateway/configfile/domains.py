@@ -1,10 +1,11 @@
 """The sending domains declared in the file, with their DKIM keys."""
 
+from enum import Enum
 from pathlib import Path
 from typing import Final
 
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
 from gateway.config import DkimKey, Domain
 from gateway.configfile import grammar
@@ -12,6 +13,11 @@ from gateway.configfile.sources import Sources
 from gateway.yamltree import Value
 
 _MIN_RSA_BITS: Final = 2048  # RFC 8301, 3.2: signers should use at least that
+
+
+class _Kind(Enum):
+    RSA = "an RSA key"
+    ED25519 = "an Ed25519 key"
 
 
 def read_domains(value: Value, sources: Sources) -> dict[str, Domain]:
@@ -30,19 +36,38 @@ def _domain(name: str, value: Value, sources: Sources) -> Domain:
     section = value.section()
     section.later("return_path")
     dkim = section.get("dkim")
-    keys = [_dkim_key(item, sources) for item in dkim.items()] if dkim is not None else []
-    if dkim is not None and len(keys) > 1:
-        dkim.problem("several DKIM keys of a domain are not available in this version")
+    keys = _dkim_keys(dkim, sources) if dkim is not None else ()
     domain = Domain(
         name,
-        dkim=tuple(key for key in keys if key is not None),
+        dkim=keys,
         require_dkim=section.take("require_dkim", Value.boolean, False),
     )
     section.close()
     return domain
 
 
-def _dkim_key(value: Value, sources: Sources) -> DkimKey | None:
+def _dkim_keys(value: Value, sources: Sources) -> tuple[DkimKey, ...]:
+    """At most one of a kind, and no Ed25519 key alone."""
+    keys: dict[_Kind, DkimKey] = {}
+    usable = True
+    for item in value.items():
+        found = _dkim_key(item, sources)
+        if found is None:
+            usable = False
+            continue
+        kind, key = found
+        if kind in keys:
+            item.problem(f"the domain has {kind.value} already: one of each kind signs")
+        elif any(key.selector.lower() == other.selector.lower() for other in keys.values()):
+            item.problem(f"the selector {key.selector} is in use: each key has its own record")  # RFC 8463, 6
+        else:
+            keys[kind] = key
+    if usable and _Kind.ED25519 in keys and _Kind.RSA not in keys:
+        value.problem("an Ed25519 key signs beside an RSA key only: too few verify it")
+    return tuple(keys.values())
+
+
+def _dkim_key(value: Value, sources: Sources) -> tuple[_Kind, DkimKey] | None:
     section = value.section()
     file = section.require("key")
     section.require("selector")
@@ -51,17 +76,21 @@ def _dkim_key(value: Value, sources: Sources) -> DkimKey | None:
     path = sources.private_file(file) if file is not None else None
     if file is None or path is None or selector is None:
         return None
-    return DkimKey(selector, path) if _is_usable(file, path) else None
+    kind = _kind(file, path)
+    return (kind, DkimKey(selector, path)) if kind is not None else None
 
 
-def _is_usable(value: Value, path: Path) -> bool:
+def _kind(value: Value, path: Path) -> _Kind | None:
+    """None, and a problem, where it cannot sign."""
     try:
         key = serialization.load_pem_private_key(path.read_bytes(), password=None)
     except (ValueError, TypeError) as error:  # TypeError: it is encrypted
         reason = "it is encrypted" if isinstance(error, TypeError) else "not in PEM, or of no known kind"
         value.problem(f"{path} holds no usable private key: {reason}")
-        return False
-    if not isinstance(key, rsa.RSAPrivateKey) or key.key_size < _MIN_RSA_BITS:
-        value.problem(f"a DKIM key is RSA of at least {_MIN_RSA_BITS} bits in this version")
-        return False
-    return True
+        return None
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        return _Kind.ED25519
+    if isinstance(key, rsa.RSAPrivateKey) and key.key_size >= _MIN_RSA_BITS:
+        return _Kind.RSA
+    value.problem(f"a DKIM key is Ed25519, or RSA of at least {_MIN_RSA_BITS} bits")
+    return None

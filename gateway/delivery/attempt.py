@@ -166,7 +166,7 @@ class Carrier:
             case CaptureRoute():
                 return _for_all(claimed.recipients, Word("capture", 0, "", "captured: nothing left this machine"))
             case MxRoute() | RelayRoute():
-                prefix = await self._signature(claimed) if route.dkim is not Signing.NONE else b""
+                prefix = await self._signatures(claimed, route.dkim)
                 said: dict[int, Said] = {}
                 for domain, recipients in self._by_domain(route, claimed.recipients).items():
                     said |= await self._send_to(route, domain, recipients, claimed, prefix)
@@ -183,21 +183,28 @@ class Carrier:
             groups.setdefault(address.domain_of(recipient.address), []).append(recipient)
         return groups
 
-    async def _signature(self, claimed: Claimed) -> bytes:
-        """The DKIM-Signature field, or nothing where no key signs for the From domain."""
-        key = self._shared.domains.signing_key(address.domain_of(claimed.header_from))
-        if key is None:
+    async def _signatures(self, claimed: Claimed, signing: Signing) -> bytes:
+        """The DKIM-Signature fields, or nothing where no key signs for the From domain.
+
+        Each covers the message alone, not the others. RSA's comes first: who looks at one only can verify that.
+        """
+        keys = self._shared.domains.signing_keys(address.domain_of(claimed.header_from), signing)
+        if not keys:
             return b""
         first = claimed.content or await self._shared.queue.piece(claimed.message, 0)
-        unsigned = dkim.prepare(
-            first[: claimed.facts.header_size],
-            claimed.facts.body_hash,
-            domain=key.domain,
-            selector=key.selector,
-            now_s=self._shared.clock.now_ms() // 1000,
-            algorithm=key.private.algorithm,
-        )
-        return dkim.finish(unsigned, await self._shared.signer.sign(key.private, unsigned.digest))
+        header = first[: claimed.facts.header_size]
+        fields = b""
+        for key in keys:
+            unsigned = dkim.prepare(
+                header,
+                claimed.facts.body_hash,
+                domain=key.domain,
+                selector=key.selector,
+                now_s=self._shared.clock.now_ms() // 1000,
+                algorithm=key.private.algorithm,
+            )
+            fields += dkim.finish(unsigned, await self._shared.signer.sign(key.private, unsigned.digest))
+        return fields
 
     async def _send_to(
         self,

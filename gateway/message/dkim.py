@@ -65,6 +65,11 @@ class Algorithm(StrEnum):
     RSA = "rsa-sha256"
     ED25519 = "ed25519-sha256"
 
+    @property
+    def key_type(self) -> str:
+        """The value of `k=` in the record (RFC 6376, 3.6.1; RFC 8463, 4)."""
+        return self.value.removesuffix("-sha256")
+
 
 @dataclass(frozen=True, slots=True)
 class PrivateKey:
@@ -167,15 +172,18 @@ def generate_rsa(bits: int = MIN_RSA_BITS) -> bytes:
     """A new RSA key as PEM (PKCS #8, unencrypted). Takes some 100 ms for 2048 bits."""
     _require_size(bits)
     key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    return PrivateKey(Algorithm.RSA, key).pem()
+
+
+def generate_ed25519() -> bytes:
+    """A new Ed25519 key as PEM (PKCS #8, unencrypted)."""
+    return PrivateKey(Algorithm.ED25519, ed25519.Ed25519PrivateKey.generate()).pem()
 
 
 def public_record(private: PrivateKey) -> str:
     """The text of the TXT record that publishes the key (RFC 6376, 3.6.1)."""
-    kind = "rsa" if private.algorithm is Algorithm.RSA else "ed25519"
-    return f"v=DKIM1; k={kind}; p={binascii.b2a_base64(private.public_bytes(), newline=False).decode()}"
+    public = binascii.b2a_base64(private.public_bytes(), newline=False).decode()
+    return f"v=DKIM1; k={private.algorithm.key_type}; p={public}"
 
 
 def txt_strings(record: str) -> list[str]:

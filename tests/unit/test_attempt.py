@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import re
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -732,3 +733,51 @@ async def test_the_route_signs(key: dkim.PrivateKey) -> None:
     assert dkimpy.verify(signed, dnsfunc=lambda name, timeout=5: record)
     assert unsigned == CONTENT
     assert f"SIZE={len(signed)}" in one.transactions[0].mail
+
+
+async def test_a_route_signs_with_both_keys_where_it_says_so(key: dkim.PrivateKey) -> None:
+    second = dkim.load_private_key(dkim.generate_ed25519())
+    domain = SendingDomain(
+        "sender.test", True, SigningKey("sender.test", "s1", key), SigningKey("sender.test", "s2", second)
+    )
+    rsa_only = SendingDomain("old.test", True, SigningKey("old.test", "s1", key))
+    both = Signing.RSA_AND_ED25519
+    async with (
+        hosts({}) as (one,),
+        desk([direct(one, dkim=both), relay(one)], keys=[domain, rsa_only]) as at,
+    ):
+        assert (await at.one("example.test")).state is State.DELIVERED
+        assert (await at.one("example.test", header_from="a@mail.sender.test")).state is State.DELIVERED
+        assert (await at.one("example.test", header_from="a@old.test")).state is State.DELIVERED
+        assert (await at.one("example.test", header_from="a@unknown.test")).state is State.DELIVERED
+        assert (await at.one("example.test", route="relay")).state is State.DELIVERED
+    double, of_a_subdomain, old, unsigned, of_the_relay = (t.content for t in one.transactions)
+    record = dkim.public_record(key).encode()
+    for content, algorithms in [
+        (double, [b"rsa-sha256", b"ed25519-sha256"]),
+        (of_a_subdomain, [b"rsa-sha256", b"ed25519-sha256"]),
+        (old, [b"rsa-sha256"]),
+        (of_the_relay, [b"rsa-sha256"]),
+    ]:
+        assert content.endswith(b"\r\n" + CONTENT)
+        fields = re.findall(rb"^DKIM-Signature: v=1; a=([a-z0-9-]+);", content, flags=re.MULTILINE)
+        assert fields == algorithms
+        assert dkimpy.verify(content, dnsfunc=lambda name, timeout=5: record)
+    # Each covers the message as it was, without the other.
+    assert double == of_a_subdomain == field(key, "s1") + field(second, "s2") + CONTENT
+    assert unsigned == CONTENT
+    assert f"SIZE={len(double)}" in one.transactions[0].mail
+
+
+def field(key: dkim.PrivateKey, selector: str) -> bytes:
+    """The DKIM-Signature of CONTENT: both kinds give the same signature for the same text."""
+    facts = claimed().facts
+    unsigned = dkim.prepare(
+        HEADER,
+        facts.body_hash,
+        domain="sender.test",
+        selector=selector,
+        now_s=NOW // 1000,
+        algorithm=key.algorithm,
+    )
+    return dkim.finish(unsigned, key.sign(unsigned.digest))

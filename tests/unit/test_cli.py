@@ -264,6 +264,16 @@ def test_domains(office: Shell) -> None:
     assert office.json("domain", "list")[0]["dns_name"] == "s1._domainkey.example.com"
     assert "s1._domainkey.example.com" in office.ok("domain", "list")
     assert "There is a domain example.com already" in office.fails(1, "domain", "add", "example.com")
+    second = office.ok("domain", "add", "example.com", "--ed25519")
+    assert "Publish both records" in second
+    assert "s1._domainkey.example.com. IN TXT (" in second
+    assert "s1-ed25519._domainkey.example.com. IN TXT (" in second
+    assert "value: v=DKIM1; k=ed25519; p=" in second
+    assert "s1, s1-ed25519 " in office.ok("domain", "list")
+    assert office.json("domain", "list")[0]["ed25519"]["selector"] == "s1-ed25519"
+    assert "an Ed25519 key already" in office.fails(1, "domain", "add", "example.com", "--ed25519")
+    both = office.ok("domain", "add", "example.net", "--ed25519")
+    assert both.count("IN TXT") == both.count("value: v=DKIM1") == 2
     assert "is removed" in office.ok("domain", "remove", "example.com")
     assert "no domain example.com" in office.fails(1, "domain", "remove", "example.com")
 

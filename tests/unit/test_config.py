@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -423,6 +423,55 @@ def test_a_short_dkim_key_is_refused(tmp_path: Path, bits: int) -> None:
         assert configfile.load(write(tmp_path, text), {}).domains["example.com"].dkim[0].key == tmp_path / "s1.pem"
     else:
         assert "RSA of at least 2048 bits" in problems_of(write(tmp_path, text))[0]
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ("s1 rsa", None),
+        ("s1 rsa, s2 ed25519", None),
+        ("s2 ed25519, s1 rsa", None),
+        ("s1 rsa, s2 other", "line 2: domains.example.com.dkim[1]: the domain has an RSA key already"),
+        (
+            "s1 rsa, s2 ed25519, s3 ed25519",
+            "line 2: domains.example.com.dkim[2]: the domain has an Ed25519 key already",
+        ),
+        ("s1 rsa, S1 ed25519", "line 2: domains.example.com.dkim[1]: the selector S1 is in use"),
+        ("s2 ed25519", "line 2: domains.example.com.dkim: an Ed25519 key signs beside an RSA key only"),
+        ("s1 elliptic", "line 2: domains.example.com.dkim[0].key: a DKIM key is Ed25519, or RSA of at least 2048 bits"),
+        ("s1 elliptic, s2 ed25519", "line 2: domains.example.com.dkim[0].key: a DKIM key is Ed25519, or RSA"),
+    ],
+)
+def test_a_domain_has_one_dkim_key_of_each_kind(tmp_path: Path, keys: str, said: str | None) -> None:
+    private(tmp_path / "rsa.pem", dkim.generate_rsa())
+    private(tmp_path / "other.pem", dkim.generate_rsa())
+    private(tmp_path / "ed25519.pem", dkim.generate_ed25519())
+    elliptic = ec.generate_private_key(ec.SECP256R1())
+    pkcs8 = serialization.PrivateFormat.PKCS8
+    private(
+        tmp_path / "elliptic.pem",
+        elliptic.private_bytes(serialization.Encoding.PEM, pkcs8, serialization.NoEncryption()),
+    )
+    pairs = [key.split() for key in keys.split(", ")]
+    items = ", ".join(f"{{selector: {selector}, key: {file}.pem}}" for selector, file in pairs)
+    path = write(tmp_path, f"data_dir: {tmp_path}\ndomains: {{example.com: {{dkim: [{items}]}}}}\n")
+    if said is None:
+        loaded = configfile.load(path, {}).domains["example.com"].dkim
+        assert [[key.selector, key.key.stem] for key in loaded] == pairs
+    else:
+        (problem,) = problems_of(path)
+        assert problem.removeprefix(f"{path}: ").startswith(said)
+
+
+@pytest.mark.parametrize("signing", Signing)
+@pytest.mark.parametrize("kind", ["type: mx", "type: relay, host: mail.example.org"])
+def test_every_way_to_sign_is_taken_by_both_kinds_of_routes(tmp_path: Path, signing: Signing, kind: str) -> None:
+    path = write(tmp_path, f"routes: {{out: {{{kind}, dkim: {signing.value}}}}}\ndefault_route: out\n")
+    loaded = configfile.load(path, {})
+    route = loaded.routes["out"]
+    assert isinstance(route, (MxRoute, RelayRoute))
+    assert route.dkim is signing
+    assert f"dkim: {signing.value}\n" in effective.show(loaded)
 
 
 # Secrets

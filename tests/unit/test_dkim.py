@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 from functools import cache
 
 import dkim as dkimpy
@@ -172,19 +173,72 @@ def test_dkimpy_verifies_headers(fields: bytes) -> None:
     assert verify(sign(fields + HEADER, BODY))
 
 
-def test_an_ed25519_signature_is_over_dkimpys_header_hash() -> None:
-    """dkimpy checks Ed25519 only with a library we do not use; what is hashed is its own, the check is OpenSSL's."""
-    message = sign(HEADER, BODY, ed25519_key())
-    fields, _ = dkimpy.rfc822_parse(message)
-    tags = dkimpy.util.parse_tag_value(fields[0][1])
+def verify_ed25519(message: bytes, index: int = 0) -> bool:
+    """Whether that DKIM-Signature field, counted from the top, is a good one by Ed25519.
+
+    dkimpy checks Ed25519 only with a library we do not use; what is hashed is its own, the check is OpenSSL's.
+    """
+    fields, body = dkimpy.rfc822_parse(message)
+    field = [field for field in fields if field[0].lower() == b"dkim-signature"][index]
+    tags = dkimpy.util.parse_tag_value(field[1])
     assert tags[b"a"] == b"ed25519-sha256"
-    names = tags[b"h"].replace(b"\r\n ", b"").split(b":")
+    names = re.sub(rb"\s", b"", tags[b"h"]).split(b":")
     hasher = hashlib.sha256()
-    dkimpy.hash_headers(hasher, Relaxed, Relaxed.canonicalize_headers(fields), names, fields[0], tags)
+    dkimpy.hash_headers(hasher, Relaxed, Relaxed.canonicalize_headers(fields), names, field, tags)
     public = ed25519.Ed25519PublicKey.from_public_bytes(ed25519_key().public_bytes())
-    public.verify(base64.b64decode(tags[b"b"]), hasher.digest())
-    with pytest.raises(InvalidSignature):
-        public.verify(base64.b64decode(tags[b"b"]), bytes(32))
+    try:
+        public.verify(base64.b64decode(tags[b"b"]), hasher.digest())
+    except InvalidSignature:
+        return False
+    return base64.b64decode(tags[b"bh"]) == hashlib.sha256(Relaxed.canonicalize_body(body)).digest()
+
+
+def test_an_ed25519_signature_is_over_dkimpys_header_hash() -> None:
+    message = sign(HEADER, BODY, ed25519_key())
+    assert verify_ed25519(message)
+    assert not verify_ed25519(message.replace(b"Subject: ", b"Subject: not "))
+    assert not verify_ed25519(message + b"more\r\n")
+
+
+# Two signatures
+
+
+def signature(key: PrivateKey, selector: str) -> bytes:
+    """The field alone."""
+    unsigned = dkim.prepare(
+        HEADER,
+        body_hash(BODY),
+        domain="football.example.com",
+        selector=selector,
+        now_s=NOW_S,
+        algorithm=key.algorithm,
+    )
+    return dkim.finish(unsigned, key.sign(unsigned.digest))
+
+
+@pytest.mark.parametrize("rsa_first", [True, False])
+def test_two_signatures_stand_side_by_side(*, rsa_first: bool) -> None:
+    by_rsa, by_ed25519 = signature(rsa_key(), "s1"), signature(ed25519_key(), "s1-ed25519")
+    message = (by_rsa + by_ed25519 if rsa_first else by_ed25519 + by_rsa) + HEADER + BODY
+    place = 0 if rsa_first else 1
+    record = dkim.public_record(rsa_key()).encode()
+    assert dkimpy.DKIM(message).verify(idx=place, dnsfunc=lambda name, timeout=5: record)
+    assert verify_ed25519(message, 1 - place)
+    # Each covers the message alone: without the other it is as good.
+    assert verify(by_rsa + HEADER + BODY)
+    assert verify_ed25519(by_ed25519 + HEADER + BODY)
+    [signed_by_rsa, signed_by_ed25519] = [
+        re.sub(rb"\s", b"", re.findall(rb"h=([^;]*);", field)[0]) for field in (by_rsa, by_ed25519)
+    ]
+    assert signed_by_rsa == signed_by_ed25519
+
+
+@pytest.mark.parametrize("name", dkim.SIGNED_FIELDS)
+def test_adding_a_field_breaks_both_signatures(name: bytes) -> None:
+    """The first as by the RSA key alone; here the second."""
+    fields = signature(rsa_key(), "s1") + signature(ed25519_key(), "s2")
+    assert verify_ed25519(fields + HEADER + BODY, 1)
+    assert not verify_ed25519(fields + name + b": added\r\n" + HEADER + BODY, 1)
 
 
 def test_lines_that_are_no_fields_do_not_disturb() -> None:
@@ -335,6 +389,17 @@ def test_a_generated_key_is_pkcs8_of_2048_bits_and_signs() -> None:
     assert isinstance(private, rsa.RSAPrivateKey)
     assert private.key_size == 2048
     private.public_key().verify(key.sign(hashlib.sha256(b"x").digest()), b"x", padding.PKCS1v15(), hashes.SHA256())
+
+
+def test_a_generated_ed25519_key_is_pkcs8_and_signs() -> None:
+    pem = dkim.generate_ed25519()
+    assert pem.startswith(b"-----BEGIN PRIVATE KEY-----\n")
+    key = dkim.load_private_key(pem)
+    assert (key.algorithm, key.algorithm.key_type) == (Algorithm.ED25519, "ed25519")
+    assert len(key.public_bytes()) == 32
+    digest = hashlib.sha256(b"x").digest()
+    ed25519.Ed25519PublicKey.from_public_bytes(key.public_bytes()).verify(key.sign(digest), digest)
+    assert dkim.generate_ed25519() != pem
 
 
 def test_a_pkcs1_key_is_read_too() -> None:

@@ -1,15 +1,18 @@
 """Operator actions over a real store."""
 
+import base64
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateway.config import CaptureRoute, Config, KeyConfig, Limit, RelayRoute, Secret, Unit
-from gateway.errors import Reason, Refused
+from gateway.config import CaptureRoute, Config, DkimKey, Domain, KeyConfig, Limit, RelayRoute, Secret, Signing, Unit
+from gateway.errors import ConfigError, Reason, Refused
 from gateway.manage import Manager
+from gateway.message import address, dkim
 from gateway.policy import auth
 from gateway.policy.auth import KeyRing, Principal
 from gateway.policy.domains import Domains
@@ -240,21 +243,91 @@ async def test_what_cannot_be_rotated(desk: Desk) -> None:
 
 
 async def test_a_domain_signs_from_the_moment_it_is_added(desk: Desk) -> None:
-    assert desk.domains.signing_key("example.com") is None
+    assert desk.domains.signing_keys("example.com", Signing.RSA) == ()
     view = await desk.act("domain.add", {"name": "Example.COM.", "require_dkim": True})
     assert view["dns_name"] == "mgw1._domainkey.example.com"
     assert view["dns_value"].startswith("v=DKIM1; k=rsa; p=")
     assert "mgw1._domainkey.example.com. IN TXT (" in view["zone"]
-    key = desk.domains.signing_key("mail.example.com")  # a subdomain is served by its parent
-    assert key is not None
+    (key,) = desk.domains.signing_keys("mail.example.com", Signing.RSA)  # a subdomain is served by its parent
     assert key.domain == "example.com"
     assert [d["name"] for d in await desk.act("domain.list", {})] == ["example.com"]
     with pytest.raises(Refused):
         await desk.act("domain.add", {"name": "example.com"})
     await desk.act("domain.remove", {"name": "example.com"})
-    assert desk.domains.signing_key("example.com") is None
+    assert desk.domains.signing_keys("example.com", Signing.RSA) == ()
     with pytest.raises(Refused):
         await desk.act("domain.remove", {"name": "example.com"})
+
+
+def selectors(desk: Desk, name: str, signing: Signing) -> list[str]:
+    return [key.selector for key in desk.domains.signing_keys(name, signing)]
+
+
+async def test_a_domain_has_two_keys_where_that_is_asked_for(desk: Desk) -> None:
+    view = await desk.act("domain.add", {"name": "example.com", "selector": "s1", "ed25519": True})
+    assert (view["selector"], view["ed25519"]["selector"]) == ("s1", "s1-ed25519")
+    assert view["ed25519"]["dns_name"] == "s1-ed25519._domainkey.example.com"
+    head, public = view["ed25519"]["dns_value"].split("p=")
+    assert head == "v=DKIM1; k=ed25519; "
+    assert len(base64.b64decode(public, validate=True)) == 32  # RFC 8463, 4.2: bare, in no structure
+    assert view["ed25519"]["zone"].startswith("s1-ed25519._domainkey.example.com. IN TXT (")
+    assert selectors(desk, "example.com", Signing.RSA_AND_ED25519) == ["s1", "s1-ed25519"]
+    assert selectors(desk, "example.com", Signing.RSA) == ["s1"]
+    assert selectors(desk, "example.com", Signing.NONE) == []
+    again = Desk(desk.config, desk.store)
+    await again.manager.load()
+    assert selectors(again, "example.com", Signing.RSA_AND_ED25519) == ["s1", "s1-ed25519"]
+    assert (await again.act("domain.list", {}))[0] == view
+    with pytest.raises(Refused, match="an Ed25519 key already"):
+        await desk.act("domain.add", {"name": "example.com", "ed25519": True})
+    await desk.act("domain.remove", {"name": "example.com"})
+    assert selectors(desk, "example.com", Signing.RSA_AND_ED25519) == []
+
+
+async def test_an_international_domain_is_its_a_label_everywhere(desk: Desk) -> None:
+    view = await desk.act("domain.add", {"name": "Bücher.example", "ed25519": True})
+    assert view["name"] == "xn--bcher-kva.example"
+    for record in (view, view["ed25519"]):
+        assert record["dns_name"] == f"{record['selector']}._domainkey.xn--bcher-kva.example"
+        assert record["zone"].startswith(f"{record['dns_name']}. IN TXT (")
+    assert selectors(desk, address.domain_of(address.parse_path("a@shop.bücher.example")), Signing.RSA) == ["mgw1"]
+
+
+async def test_a_domain_gets_its_second_key_later_and_keeps_the_first(desk: Desk) -> None:
+    before = await desk.act("domain.add", {"name": "example.com", "selector": "s7"})
+    assert before["ed25519"] is None
+    for more in ({"selector": "s8"}, {"require_dkim": True}):  # it cannot change what is there
+        with pytest.raises(Refused, match=r"There is a domain example\.com already"):
+            await desk.act("domain.add", {"name": "example.com", "ed25519": True, **more})
+    after = await desk.act("domain.add", {"name": "example.com", "ed25519": True})
+    assert after["ed25519"]["selector"] == "s7-ed25519"
+    assert {**after, "ed25519": None} == before
+    assert selectors(desk, "example.com", Signing.RSA_AND_ED25519) == ["s7", "s7-ed25519"]
+
+
+@pytest.mark.parametrize("selector", ["s 1", "-s", "s-", "s..1", "s_1", "é", "a" * 64, "a" * 60])
+async def test_a_selector_that_cannot_be_published_makes_no_domain(desk: Desk, selector: str) -> None:
+    with pytest.raises(Refused, match="is not a DKIM selector"):
+        await desk.act("domain.add", {"name": "example.com", "selector": selector, "ed25519": True})
+    assert await desk.act("domain.list", {}) == []
+
+
+@pytest.mark.parametrize("order", [("rsa", "ed25519"), ("ed25519", "rsa")])
+async def test_declared_keys_sign_whatever_their_order(desk: Desk, tmp_path: Path, order: tuple[str, str]) -> None:
+    keys = {"rsa": dkim.generate_rsa(), "ed25519": dkim.generate_ed25519()}
+    for name, pem in keys.items():
+        (tmp_path / f"{name}.pem").write_bytes(pem)
+    declared = tuple(DkimKey(name, tmp_path / f"{name}.pem") for name in order)
+    config = replace(desk.config, domains={"example.org": Domain("example.org", dkim=declared)})
+    other = Desk(config, desk.store)
+    await other.manager.load()
+    assert selectors(other, "example.org", Signing.RSA_AND_ED25519) == ["rsa", "ed25519"]
+    assert selectors(other, "example.org", Signing.RSA) == ["rsa"]
+    with pytest.raises(Refused, match="declared in the configuration"):
+        await other.act("domain.add", {"name": "example.org", "ed25519": True})
+    (tmp_path / f"{order[1]}.pem").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"domains\.example\.org\.dkim\[1\]\.key"):
+        await Desk(config, desk.store).manager.load()
 
 
 async def test_a_wrong_master_key_is_named(desk: Desk, tmp_path: Path) -> None:
