@@ -25,10 +25,14 @@ from gateway.budget import Budget
 from gateway.config import Config
 from gateway.control import ControlServer
 from gateway.delivery.attempt import Couriers
+from gateway.delivery.family import FamilyChoice
 from gateway.delivery.passthrough import PassThrough
 from gateway.delivery.pool import Pool
+from gateway.delivery.reporting import Reporter
 from gateway.delivery.scheduler import Scheduler
 from gateway.delivery.signer import Signer
+from gateway.delivery.tls.mtasts_cache import StsPolicies
+from gateway.delivery.tls.policy import TlsPolicies
 from gateway.delivery.waits import Waits
 from gateway.doors import HttpDoor, SmtpDoor
 from gateway.errors import StoreError
@@ -41,6 +45,7 @@ from gateway.policy.domains import Domains
 from gateway.policy.guard import Guard
 from gateway.policy.limits import Limiter
 from gateway.policy.templates import Templates
+from gateway.policyhost import PolicyHost
 from gateway.resolver import Resolver
 from gateway.runtime import Clock, IdSource, Supervisor, show_id
 from gateway.smtp.listener import SmtpServer
@@ -70,6 +75,8 @@ class Core:
         self._stream = log_stream or sys.stderr
         self._lock: int | None = None
         self.store: SqliteStore
+        self.ids: IdSource
+        self.resolver: Resolver
         self.manager: Manager
         self.limiter: Limiter
         self.templates: TemplateManager
@@ -114,7 +121,8 @@ class Core:
     async def _furnish(self) -> None:
         """Everything over an open store."""
         config = self.config
-        ids = IdSource(self.clock, last=self.store.last_id)
+        self.ids = IdSource(self.clock, last=self.store.last_id)
+        self.resolver = Resolver(config.dns.nameservers, trust_ad=config.dns.trust_ad)
         self.manager = Manager(
             config,
             self.store.records,
@@ -123,6 +131,7 @@ class Core:
             keys=self.keys,
             domains=self.domains,
             clock=self.clock,
+            lookup=self.resolver.txt,
         )
         await self.manager.load()
         self.limiter = Limiter(self.clock)
@@ -135,7 +144,7 @@ class Core:
             limiter=self.limiter,
             templates=templates,
             clock=self.clock,
-            ids=ids,
+            ids=self.ids,
             log=self.mail_log,
         )
 
@@ -190,15 +199,17 @@ class Gateway(Core):
             self._signer.start()
             self._pool = Pool(config.delivery)
             self._waits = Waits(self.store, self.clock)
-            resolver = Resolver(config.dns.nameservers)
+            sts = StsPolicies(self.store.records, self.resolver, PolicyHost(self.resolver), self.clock)
             self._couriers = Couriers(
                 config,
                 self.store,
-                resolver,
+                self.resolver,
                 self._pool,
                 self._signer,
                 self.domains,
                 clock=self.clock,
+                families=FamilyChoice(self.resolver),
+                policies=TlsPolicies(self.resolver, sts),
             )
             self._scheduler = Scheduler(
                 config.delivery,
@@ -210,6 +221,8 @@ class Gateway(Core):
                 waits=self._waits,
             )
             await self._scheduler.start()
+            reporter = Reporter(config, self.store, clock=self.clock, ids=self.ids, log=self.mail_log)
+            reporter.start(self.supervisor)
             guard = Guard(config.limits.auth_failures, self.clock)  # one for both doors, as the budget is
             budget = Budget(config.limits.buffers)
             self.http = HttpServer(
@@ -220,7 +233,7 @@ class Gateway(Core):
                     self.store,
                     limiter=self.limiter,
                     waits=self._waits,
-                    pass_through=PassThrough(config, self.store, resolver, clock=self.clock, log=self.mail_log),
+                    pass_through=PassThrough(config, self.store, self.resolver, clock=self.clock, log=self.mail_log),
                     templates=self.templates,
                     clock=self.clock,
                     log=self.mail_log,
@@ -242,6 +255,7 @@ class Gateway(Core):
             if self._local is not None:
                 await self._local.start()
             await self._control.start()
+            self.supervisor.start(self.manager.rotation.follow(), name="key-rotation", critical=True)
             if config.tls is not None:
                 self.supervisor.start(self._follow_certificate(), name="certificate", critical=True)
         except BaseException:

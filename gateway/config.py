@@ -86,6 +86,13 @@ class Signing(StrEnum):
     RSA_AND_ED25519 = "rsa+ed25519"  # two fields; never Ed25519 alone: too few verify it
 
 
+class Duplicates(StrEnum):
+    """What becomes of a recipient that may have been delivered when a process or a connection died."""
+
+    AT_LEAST_ONCE = "at_least_once"  # tried again
+    AT_MOST_ONCE = "at_most_once"  # failed
+
+
 @dataclass(frozen=True, slots=True)
 class Tls:
     certificate: Path
@@ -165,6 +172,7 @@ class Limits:
 @dataclass(frozen=True, slots=True)
 class Dns:
     nameservers: tuple[Listen, ...] = ()  # empty: the system's
+    trust_ad: bool | None = None  # whether their word that an answer is authentic (DNSSEC) counts; None: on loopback
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +186,10 @@ class MxRoute:
     source: str | None = None  # local address of outgoing connections
     ip_family: IpFamily = IpFamily.AUTO
     dkim: Signing = Signing.RSA
+    min_tls: str = "1.2"
+    certificate: Tls | None = None  # shown to hosts that ask for one
+    mta_sts: bool = True  # RFC 8461
+    dane: bool = True  # RFC 7672; needs a resolver whose word counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +208,8 @@ class RelayRoute:
     source: str | None = None
     ip_family: IpFamily = IpFamily.AUTO
     dkim: Signing = Signing.RSA
+    min_tls: str = "1.2"  # 1.0 | 1.1 | 1.2 | 1.3
+    certificate: Tls | None = None  # shown to a relay that asks for one
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +253,8 @@ class KeyConfig:
     default_domain: str | None = None  # of addresses without one, by SMTP
     aliases: tuple[tuple[str, str], ...] = ()  # local names (lower case) to addresses, by SMTP
     rewrite_from: str | None = None  # the From address and envelope sender that SMTP mail gets in place of its own
+    duplicates: Duplicates = Duplicates.AT_LEAST_ONCE
+    dsn: int | None = None  # a sum of message/notify.py, where the client says nothing; None: as the door has it
 
 
 @dataclass(frozen=True, slots=True)

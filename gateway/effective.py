@@ -14,6 +14,7 @@ from gateway.config import (
     Config,
     Delivery,
     Dialects,
+    HopTls,
     HttpListener,
     KeyConfig,
     Limit,
@@ -24,7 +25,9 @@ from gateway.config import (
     Retention,
     Route,
     SmtpListener,
+    Tls,
 )
+from gateway.configfile import notifications
 
 _UNITS: Final = (("w", 604_800_000), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1))
 _SIZES: Final = (("GB", 1_000_000_000), ("MB", 1_000_000), ("KB", 1_000))
@@ -42,14 +45,19 @@ def _tree(config: Config) -> dict[str, Any]:
             "data_dir": str(config.data_dir),
             "store": {"url": f"sqlite:{config.database}"},
             "max_message": _size(config.max_message),
-            "tls": config.tls and {"certificate": str(config.tls.certificate), "key": str(config.tls.key)},
+            "tls": config.tls and _tls(config.tls),
             "http": {
                 "listeners": [_http_listener(listener) for listener in config.http.listeners],
                 "trusted_proxies": [str(network) for network in config.http.trusted_proxies],
             },
             "smtp": {"listeners": [_smtp_listener(listener) for listener in config.smtp.listeners]},
             "limits": _limits(config.limits),
-            "dns": {"nameservers": [str(server) for server in config.dns.nameservers]},
+            "dns": _given(
+                {
+                    "nameservers": [str(server) for server in config.dns.nameservers],
+                    "trust_ad": config.dns.trust_ad,
+                }
+            ),
             "routes": {name: _route(route) for name, route in config.routes.items()},
             "default_route": config.default_route,
             "domains": {
@@ -106,7 +114,16 @@ def _route(route: Route) -> dict[str, Any]:
         case CaptureRoute():
             return {"type": "capture"}
         case MxRoute():
-            return _given({"type": "mx", "port": route.port, "tls": route.tls.value, **_way_out(route)})
+            return _given(
+                {
+                    "type": "mx",
+                    "port": route.port,
+                    "tls": route.tls.value,
+                    **_way_out(route),
+                    "mta_sts": route.mta_sts if route.tls is not HopTls.NONE else None,
+                    "dane": route.dane if route.tls is not HopTls.NONE else None,
+                }
+            )
         case RelayRoute():
             return _given(
                 {
@@ -123,12 +140,18 @@ def _route(route: Route) -> dict[str, Any]:
             )
 
 
+def _tls(tls: Tls) -> dict[str, Any]:
+    return {"certificate": str(tls.certificate), "key": str(tls.key)}
+
+
 def _way_out(route: MxRoute | RelayRoute) -> dict[str, Any]:
     return {
         "ehlo": route.ehlo,
         "source": route.source,
         "ip_family": route.ip_family.value,
         "dkim": route.dkim.value,
+        "min_tls": route.min_tls if route.tls is not HopTls.NONE else None,
+        "certificate": route.certificate and _tls(route.certificate),
     }
 
 
@@ -146,6 +169,8 @@ def _key(key: KeyConfig) -> dict[str, Any]:
             "default_domain": key.default_domain,
             "aliases": dict(key.aliases) or None,
             "rewrite_from": key.rewrite_from,
+            "duplicates": key.duplicates.value,
+            "dsn": notifications.words(key.dsn),
         }
     )
 

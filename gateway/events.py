@@ -39,6 +39,7 @@ class EventType(StrEnum):
     RELEASED = "released"
     CANCELLED = "cancelled"
     CAPTURED = "captured"
+    REPORTED = "reported"  # the submitter is told by a delivery status notification
 
 
 class BounceClass(StrEnum):
@@ -61,6 +62,7 @@ class BounceClass(StrEnum):
     REPUTATION_BLOCK = "ReputationBlock"
     CONTENT_REFUSED = "ContentRefused"
     TOO_MANY_RECIPIENTS = "TooManyRecipients"
+    UNCERTAIN = "Uncertain"  # it may have been delivered, and must not be twice
     UNCATEGORIZED = "Uncategorized"
 
 

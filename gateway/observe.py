@@ -9,10 +9,11 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, TextIO
 
 FLUSH_LINES: Final = 256  # lines gathered before they are written at once
+_NAMED: Final = 10  # recipients in a line
 
 Field = str | int | float | bool | None
 
@@ -66,6 +67,21 @@ class MailLog:
     def refused(self, *, door: str, key: str, client: str, reason: str, text: str) -> None:
         """A submission that was not taken has no id: the key and the client say whose it was."""
         self._write("refused", {"door": door, "key": key, "client": client, "reason": reason, "text": text})
+
+    def reported(
+        self, *, message: str, notice: str, key: str, to: str, kind: str, recipients: Sequence[str], note: str = ""
+    ) -> None:
+        """What became of recipients of `message` is told to its sender in a mail of its own, `notice`; it is "", and
+        the note says why, where that was withheld. Ten recipients are named."""
+        shown = " ".join(recipients[:_NAMED])
+        more = f" and {len(recipients) - _NAMED} more" if len(recipients) > _NAMED else ""
+        fields: dict[str, Field] = {"id": message}
+        if notice:
+            fields["notice"] = notice
+        fields |= {"key": key, "to": to, "kind": kind, "recipients": shown + more}
+        if note:
+            fields["note"] = note
+        self._write("reported" if notice else "withheld", fields)
 
     def attempted(
         self,

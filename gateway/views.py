@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from gateway.config import KeyConfig
+from gateway.configfile import notifications
 from gateway.message import dkim
 from gateway.policy import auth
 from gateway.policy.domains import SigningKey
@@ -82,6 +83,8 @@ def key_view(record: KeyRecord, now_ms: int) -> dict[str, Any]:
         "default_from": record.default_from,
         "limits": [str(limit) for limit in record.limits],
         "networks": [str(network) for network in record.networks],
+        "duplicates": record.duplicates.value,
+        "dsn": notifications.words(record.dsn),
         "hint": record.hint,
         "state": key_state(record, now_ms),
         "source": "store",
@@ -103,6 +106,8 @@ def declared_key_view(key: KeyConfig) -> dict[str, Any]:
         "default_from": key.default_from,
         "limits": [str(limit) for limit in key.limits],
         "networks": [str(network) for network in key.networks],
+        "duplicates": key.duplicates.value,
+        "dsn": notifications.words(key.dsn),
         "hint": auth.hint(key.secret.value),
         "state": "active",
         "source": "config",

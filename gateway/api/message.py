@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway.api import attachment, fields, schema, timing, variables
+from gateway.api import attachment, fields, schema, timing, variables, wishes
 from gateway.api.bounds import Bounds
 from gateway.api.fields import Problems
 from gateway.api.table import Field, Given, Table
@@ -112,6 +112,28 @@ TABLE: Final = Table.of(
             "How long delivery is tried: a duration such as `4h`, or whole seconds; 1 s to 30 days.",
         ),
         Field(
+            "priority",
+            wishes.priority,
+            "priority",
+            schema.PRIORITY,
+            "How soon it goes when much is waiting: `high`, `normal` or `low`.",
+        ),
+        Field(
+            "dsn",
+            wishes.dsn,
+            "notify",
+            schema.DSN,
+            "Which notifications are mailed to the envelope sender: one or a list; else as the key has it. Events and"
+            " status tell the same.",
+        ),
+        Field(
+            "require_tls",
+            wishes.flag,
+            "require_tls",
+            schema.REQUIRE_TLS,
+            "Send it over verified TLS only, and to hosts that promise the same (REQUIRETLS, RFC 8689), or not at all.",
+        ),
+        Field(
             "wait",
             timing.wait,
             "wait_s",
@@ -129,11 +151,8 @@ TABLE: Final = Table.of(
     ),
     refused={
         "recipient_variables": _LATER,
-        "priority": _LATER,
         "track": _LATER,
         "unsubscribe": _LATER,
-        "dsn": _LATER,
-        "require_tls": _LATER,
         "delivery_group": "cannot be chosen in a request: the key decides the route",
     },
 )

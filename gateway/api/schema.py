@@ -1,4 +1,5 @@
-"""JSON Schema (2020-12) of the values that a message is made of, beside the readers in `fields`, `timing`, `variables`.
+"""JSON Schema (2020-12) of the values that a message is made of, beside the readers in `fields`, `timing`, `wishes`,
+`variables`.
 
 Guarantees: what a schema refuses, its reader refuses too (null, "" and [] aside, which are absent fields). A reader may
 refuse more: an address that is none, a control character, a time that does not exist.
@@ -6,8 +7,9 @@ refuse more: an address that is none, a control character, a time that does not 
 
 from typing import Any, Final
 
-from gateway.api import fields, timing, variables
+from gateway.api import fields, timing, variables, wishes
 from gateway.message import labels
+from gateway.message.priority import WORDS as PRIORITIES
 from gateway.message.schedule import MAX_TTL_S, MIN_TTL_S
 
 Schema = dict[str, Any]
@@ -76,3 +78,10 @@ WAIT: Final[Schema] = {
     "anyOf": [_DURATION, {"type": "number", "exclusiveMinimum": 0, "maximum": timing.MAX_WAIT_S}],
     "examples": ["10s", 2.5],
 }
+PRIORITY: Final[Schema] = {"enum": list(PRIORITIES), "default": "normal"}
+_NOTICE: Final[Schema] = {"enum": list(wishes.NOTICES)}
+DSN: Final[Schema] = {
+    "anyOf": [_NOTICE, {"type": "array", "items": _NOTICE, "uniqueItems": True}],
+    "examples": ["failure", ["success", "failure", "delay"]],
+}
+REQUIRE_TLS: Final[Schema] = {"type": "boolean", "default": False}

@@ -7,8 +7,8 @@ from gateway.cli import connect, output
 
 
 def register(verbs: Any, common: argparse.ArgumentParser) -> None:
-    parser = verbs.add_parser("domain", parents=[common], help="add, list, remove sending domains")
-    nouns = parser.add_subparsers(metavar="add|list|remove", required=True)
+    parser = verbs.add_parser("domain", parents=[common], help="add, list, check, rotate, remove sending domains")
+    nouns = parser.add_subparsers(metavar="add|list|check|rotate|remove", required=True)
 
     add = nouns.add_parser("add", parents=[common], help="make DKIM keys for a domain and print their DNS records")
     add.add_argument("name")
@@ -25,6 +25,22 @@ def register(verbs: Any, common: argparse.ArgumentParser) -> None:
     listing = nouns.add_parser("list", parents=[common], help="all domains")
     output.add_json(listing)
     listing.set_defaults(run=_list)
+
+    check = nouns.add_parser("check", parents=[common], help="the DKIM keys of a domain, and whether DNS shows them")
+    check.add_argument("name")
+    output.add_json(check)
+    check.set_defaults(run=_check)
+
+    rotate = nouns.add_parser(
+        "rotate",
+        parents=[common],
+        help="make the next DKIM keys; they are used once DNS shows their records. Again: look now",
+    )
+    rotate.add_argument("name")
+    rotate.add_argument("--selector", metavar="S", help="of the next key (default: the present one, counted up)")
+    rotate.add_argument("--now", action="store_true", help="sign with the next keys whatever DNS shows")
+    output.add_json(rotate)
+    rotate.set_defaults(run=_rotate)
 
     remove = nouns.add_parser("remove", parents=[common], help="forget a domain and its keys; its mail goes unsigned")
     remove.add_argument("name")
@@ -78,6 +94,39 @@ def _list(arguments: argparse.Namespace) -> int:
 
 def _each(domain: Any, field: str) -> str:
     return ", ".join(record[field] for record in _records(domain))
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    result = connect.Desk(arguments).act("domain.check", {"name": arguments.name})
+    return output.emit(arguments, result, _print_keys)
+
+
+def _rotate(arguments: argparse.Namespace) -> int:
+    wanted = {"name": arguments.name, "selector": arguments.selector, "now": arguments.now}
+    return output.emit(arguments, connect.Desk(arguments).act("domain.rotate", wanted), _print_rotated)
+
+
+def _print_rotated(domain: Any) -> None:
+    _print_keys(domain)
+    waiting = [key for key in domain["keys"] if key["state"] == "next"]
+    if not waiting:
+        print(f"\n{domain['name']} is signed with its new keys. Leave the old records for a week.")
+        return
+    print("\nPublish, and leave the old records where they are:\n")
+    for key in waiting:
+        print(key["zone"])
+    print("\nThe daemon looks every ten minutes and signs with a key once its record is there; this command looks now.")
+
+
+def _print_keys(domain: Any) -> None:
+    output.table(
+        ["SELECTOR", "ALGORITHM", "STATE", "IN DNS", "RECORD NEEDED UNTIL"],
+        [
+            [key["selector"], key["algorithm"], key["state"], key["published"], key["kept_until"] or "-"]
+            for key in domain["keys"]
+        ],
+        empty=f"The domain {domain['name']} has no key.",
+    )
 
 
 def _remove(arguments: argparse.Namespace) -> int:

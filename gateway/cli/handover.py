@@ -10,9 +10,10 @@ import select
 import socket
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, Final, NoReturn, Self
+from typing import BinaryIO, Final, NamedTuple, NoReturn, Self
 
 from gateway.errors import GatewayError
+from gateway.message import xtext
 
 EX_OK: Final = 0  # sysexits.h
 EX_USAGE: Final = 64
@@ -36,6 +37,25 @@ class Rejected(GatewayError):
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
         self.code = code
+
+
+class Wishes(NamedTuple):
+    """What is to be told of a message (RFC 3461); "" leaves it to the key. `envid` is plain text."""
+
+    notify: str = ""
+    ret: str = ""
+    envid: str = ""
+
+    @property
+    def of_message(self) -> str:
+        return f" RET={self.ret}" * bool(self.ret) + f" ENVID={xtext.encode(self.envid)}" * bool(self.envid)
+
+    @property
+    def of_recipient(self) -> str:
+        return f" NOTIFY={self.notify}" * bool(self.notify)
+
+
+NO_WISHES: Final = Wishes()
 
 
 class Handover:
@@ -69,16 +89,16 @@ class Handover:
         self._replies.close()
         self._sock.close()
 
-    def send(self, sender: str, recipients: Sequence[str], content: bytes) -> str:
+    def send(self, sender: str, recipients: Sequence[str], content: bytes, wishes: Wishes = NO_WISHES) -> str:
         """Hand a message over; what the daemon said of it. `content` may have any line ends. Raises Rejected."""
         data = stuffed(content)
         self._expect("greeting", None)
         self._expect("EHLO localhost", "EHLO localhost")
         utf8 = "" if all(map(str.isascii, (sender, *recipients))) else " SMTPUTF8"
         eight_bit = "" if data.isascii() else " BODY=8BITMIME"
-        self._expect(sender or "<>", f"MAIL FROM:<{sender}> SIZE={len(data)}{eight_bit}{utf8}")
+        self._expect(sender or "<>", f"MAIL FROM:<{sender}> SIZE={len(data)}{eight_bit}{utf8}{wishes.of_message}")
         for recipient in recipients:
-            self._expect(recipient, f"RCPT TO:<{recipient}>")
+            self._expect(recipient, f"RCPT TO:<{recipient}>{wishes.of_recipient}")
         self._expect("DATA", "DATA", wanted="3")
         self._write(data)
         said = self._expect("the message", None)

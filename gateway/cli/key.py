@@ -6,6 +6,8 @@ from typing import Any, Final
 
 from gateway.cli import arguments as values
 from gateway.cli import connect, output
+from gateway.config import Duplicates
+from gateway.configfile import notifications
 from gateway.errors import GatewayError
 
 _MAX_SECRET: Final = 1024  # characters read from standard input
@@ -59,6 +61,7 @@ def register(verbs: Any, common: argparse.ArgumentParser) -> None:
         help="where it may be used from: an address or a network, such as 192.168.1.0/24 (default: anywhere). May be "
         "repeated",
     )
+    _add_delivery(create)
     _add_text(create)
     output.add_json(create)
     create.set_defaults(run=_create)
@@ -89,6 +92,25 @@ def register(verbs: Any, common: argparse.ArgumentParser) -> None:
         one.set_defaults(run=run)
 
 
+def _add_delivery(parser: argparse.ArgumentParser) -> None:
+    """What becomes of its mail where nobody says otherwise."""
+    parser.add_argument(
+        "--duplicates",
+        choices=list(Duplicates),
+        metavar="D",
+        help="what becomes of mail whose delivery was cut off: at_least_once tries again, at_most_once fails it "
+        "(default: at_least_once)",
+    )
+    parser.add_argument(
+        "--dsn",
+        action="append",
+        choices=notifications.WORDS,
+        metavar="WHEN",
+        help="when senders get a delivery status notification if the client does not say: never, or failure, delay and "
+        "success (default: failure and delay by SMTP, never by HTTP). May be repeated",
+    )
+
+
 def _add_text(parser: argparse.ArgumentParser) -> None:
     """What the text of a key is made of."""
     text = parser.add_mutually_exclusive_group()
@@ -113,6 +135,8 @@ def _create(arguments: argparse.Namespace) -> int:
             "expires_s": arguments.expires,
             "limits": arguments.limits,
             "networks": arguments.networks,
+            "duplicates": arguments.duplicates,
+            "dsn": arguments.dsn,
         },
     )
 
@@ -143,7 +167,21 @@ def _made(arguments: argparse.Namespace, action: str, args: dict[str, Any]) -> i
 def _list(arguments: argparse.Namespace) -> int:
     def people(keys: Any) -> None:
         output.table(
-            ["NAME", "STATE", "ACCOUNT", "ROUTE", "FROM", "SCOPES", "LIMITS", "IP", "KEY", "EXPIRES", "SOURCE"],
+            [
+                "NAME",
+                "STATE",
+                "ACCOUNT",
+                "ROUTE",
+                "FROM",
+                "SCOPES",
+                "LIMITS",
+                "IP",
+                "DUPLICATES",
+                "DSN",
+                "KEY",
+                "EXPIRES",
+                "SOURCE",
+            ],
             [
                 [
                     key["name"],
@@ -154,6 +192,8 @@ def _list(arguments: argparse.Namespace) -> int:
                     key["scopes"],
                     _limits(key),
                     key["networks"],
+                    key["duplicates"],
+                    _dsn(key),
                     key["hint"],
                     key["expires_at"] or "never",
                     key["source"],
@@ -198,6 +238,8 @@ def _print_key(key: Any) -> None:
             ("scopes", key["scopes"]),
             ("limits", _limits(key)),
             ("ip", key["networks"]),
+            ("duplicates", key["duplicates"]),
+            ("dsn", _dsn(key)),
             ("key", key["hint"]),
             ("default from", key["default_from"]),
             ("expires", key["expires_at"] or "never"),
@@ -211,3 +253,7 @@ def _print_key(key: Any) -> None:
 def _limits(key: Any) -> str:
     """As `--limit` takes them."""
     return " ".join(key["limits"]) or "none"
+
+
+def _dsn(key: Any) -> str:
+    return " ".join(key["dsn"] or ()) or "(default)"

@@ -162,7 +162,7 @@ def _show(arguments: argparse.Namespace) -> int:
         output.table(
             ["AT", "EVENT", "TO", "DETAIL"],
             [
-                [e["at"], e["type"], e["to"], e.get("reply") or e.get("note") or e.get("client")]
+                [e["at"], e["type"], e["to"], e.get("reply") or e.get("note") or e.get("notice") or e.get("client")]
                 for e in message["events"]
             ],
             empty="no event",

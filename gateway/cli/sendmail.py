@@ -18,19 +18,30 @@ from typing import Any, Final, NoReturn
 
 from gateway import configfile
 from gateway.cli import letter, output
-from gateway.cli.handover import EX_CONFIG, EX_DATAERR, EX_OK, EX_TEMPFAIL, EX_USAGE, Handover, Rejected
+from gateway.cli.handover import (
+    EX_CONFIG,
+    EX_DATAERR,
+    EX_OK,
+    EX_TEMPFAIL,
+    EX_USAGE,
+    NO_WISHES,
+    Handover,
+    Rejected,
+    Wishes,
+)
 from gateway.config import DATA_DIR, default_path
 from gateway.configfile.local import RUN_SOCKET, SOCKET_NAME
 from gateway.errors import ConfigError
 
 NAMES: Final = ("sendmail", "newaliases", "mailq")  # what a link to the program may be called
 MAX_BYTES: Final = 1_000_000_000  # the largest max_message there is
-_HELP: Final = "usage: sendmail [-t] [-i] [-f ADDRESS] [-F NAME] [-v] [-bs] [-C FILE] [RECIPIENT ...]"
+_HELP: Final = "usage: sendmail [-t] [-i] [-f ADDRESS] [-F NAME] [-N NOTIFY] [-v] [-bs] [-C FILE] [RECIPIENT ...]"
 _WITH_VALUE: Final = frozenset("ABCFLNORVXbefhopr")
 _FLAGS: Final = frozenset("GIUimntvx")
 # Of these, what other sendmails take has no meaning here: who submits (A, G, U), body type (B, found out), where errors
-# go (e, always printed), hops (h), aliases (m, n), settings (O, o but i), protocol (p), logs (L, X, x), what a bounce
-# says (N, R, V: the gateway sends none).
+# go (e, always printed), hops (h), aliases (m, n), settings (O, o but i), protocol (p), logs (L, X, x).
+_NOTICES: Final = frozenset(("SUCCESS", "FAILURE", "DELAY"))  # RFC 3461, 4.1
+_MAX_ENVID: Final = 100  # characters, RFC 3461 4.4
 _PLAIN: Final = re.compile(r"\w+([.+-]+\w+)*", re.ASCII)  # a user name that is a local part: not DOMAIN\\user
 _MODES: Final = {
     "d": "the daemon is `mail-gateway serve`",
@@ -55,6 +66,7 @@ class Options:
     sender: str | None = None
     name: str | None = None
     config: Path | None = None
+    wishes: Wishes = NO_WISHES
 
 
 def register(verbs: Any, common: argparse.ArgumentParser) -> None:
@@ -152,8 +164,18 @@ def _value(options: Options, one: str, value: str) -> None:
         case "o":
             options.dot_ends = options.dot_ends and value != "i"
         case "N":
-            if not set(value.lower().split(",")) <= {"never", "failure"}:
-                _usage(f"-N {value}: notices of success or delay are not available in this version")
+            words = value.upper().split(",")
+            if words != ["NEVER"] and not set(words) <= _NOTICES:
+                _usage(f"-N {value}: never, or a list of success, failure and delay")
+            options.wishes = options.wishes._replace(notify=",".join(words))
+        case "R":
+            if value.upper() not in {"FULL", "HDRS"}:
+                _usage(f"-R {value}: full or hdrs")
+            options.wishes = options.wishes._replace(ret=value.upper())
+        case "V":
+            if not value.isascii() or not value.isprintable() or not 0 < len(value) <= _MAX_ENVID:
+                _usage(f"-V: 1 to {_MAX_ENVID} printable ASCII characters")
+            options.wishes = options.wishes._replace(envid=value)
         case _:
             pass  # no meaning here, see above
 
@@ -179,7 +201,7 @@ def _send(options: Options) -> int:
     name = full_name if options.name is None else options.name
     content = message.with_from(name, sender or user)
     with _daemon(options) as daemon:
-        said = daemon.send(sender, list(dict.fromkeys(recipients)), content)
+        said = daemon.send(sender, list(dict.fromkeys(recipients)), content, options.wishes)
     if options.verbose:
         print(output.clean(said))
     return EX_OK

@@ -121,7 +121,10 @@ def _failures(text: str) -> tree.Limit:
 
 def _dns(value: Value) -> tree.Dns:
     section = value.section()
-    dns = tree.Dns(tuple(section.each("nameservers", grammar.nameserver)))
+    dns = tree.Dns(
+        nameservers=tuple(section.each("nameservers", grammar.nameserver)),
+        trust_ad=section.take("trust_ad", Value.boolean, None),
+    )
     section.close()
     return dns
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from typing import TypeVar
 
-from gateway.config import KeyConfig, Secret
-from gateway.configfile import grammar, limits
+from gateway.config import Duplicates, KeyConfig, Secret
+from gateway.configfile import grammar, limits, notifications
 from gateway.configfile.sources import Sources
 from gateway.yamltree import Section, Value
 
@@ -33,7 +33,7 @@ def read_keys(value: Value, sources: Sources, routes: AbstractSet[str]) -> dict[
 
 def _key(name: str, value: Value, sources: Sources, routes: AbstractSet[str]) -> KeyConfig | None:
     section = value.section()
-    section.later("mode", "track", "dsn", "duplicates")
+    section.later("mode", "track")
     section.require("secret")
     secret = section.take("secret", lambda given: _secret(given, sources), None)
     account = section.parsed("account", grammar.name, name)
@@ -45,6 +45,8 @@ def _key(name: str, value: Value, sources: Sources, routes: AbstractSet[str]) ->
     aliases = section.take("aliases", _aliases, ())
     rewrite_from = section.parsed("rewrite_from", grammar.address, None)
     limited = section.take("limits", limits.read_limits, ())
+    duplicates = section.one_of("duplicates", Duplicates.AT_LEAST_ONCE)
+    dsn = section.take("dsn", _dsn, None)
     route = section.take("route", Value.text, None)
     named = section.get("route")
     if named is not None and route is not None and route not in routes:
@@ -65,6 +67,8 @@ def _key(name: str, value: Value, sources: Sources, routes: AbstractSet[str]) ->
         default_domain=default_domain,
         aliases=aliases,
         rewrite_from=rewrite_from,
+        duplicates=duplicates,
+        dsn=dsn,
     )
 
 
@@ -95,6 +99,21 @@ def _aliases(value: Value) -> tuple[tuple[str, str], ...]:
         elif target is not None:
             found[name] = target
     return tuple(found.items())
+
+
+def _dsn(value: Value) -> int | None:
+    """`never`, a word, or a list of words."""
+    items = list(value.items()) if value.is_list else [value]
+    if not items:
+        value.problem(f"needs at least one; {notifications.NEVER} for none")
+    words = [word for item in items if (word := item.parsed(notifications.word)) is not None]
+    if not words or len(words) < len(items):
+        return None
+    try:
+        return notifications.total(words)
+    except ValueError as error:
+        value.problem(str(error))
+        return None
 
 
 def _each(section: Section, name: str, parse: Callable[[str], T]) -> list[T]:

@@ -3,12 +3,13 @@
 import ssl
 from typing import Final
 
-from gateway.config import CaptureRoute, HopTls, IpFamily, MxRoute, RelayRoute, Route, Signing
-from gateway.configfile import grammar
+from gateway.config import CaptureRoute, HopTls, IpFamily, MxRoute, RelayRoute, Route, Signing, Tls
+from gateway.configfile import grammar, listeners
 from gateway.configfile.sources import Sources
 from gateway.yamltree import Section, Value
 
 _RELAY_PORTS: Final = {HopTls.NONE: 25, HopTls.OPPORTUNISTIC: 25, HopTls.STARTTLS: 587, HopTls.IMPLICIT: 465}
+_OLD_TLS: Final = frozenset({"1.0", "1.1"})
 _NOT_VERIFIED: Final = frozenset({HopTls.NONE, HopTls.OPPORTUNISTIC})  # and so not safe from a listener in between
 
 
@@ -36,7 +37,7 @@ def _route(name: str, value: Value, sources: Sources) -> Route | None:
     kind = kind_value.text() if kind_value is not None else None
     match kind:
         case "mx":
-            route: Route = _mx_route(name, section)
+            route: Route = _mx_route(name, section, sources)
         case "relay":
             route = _relay_route(name, section, sources)
         case "capture":
@@ -52,7 +53,7 @@ def _route(name: str, value: Value, sources: Sources) -> Route | None:
     return route
 
 
-def _mx_route(name: str, section: Section) -> MxRoute:
+def _mx_route(name: str, section: Section, sources: Sources) -> MxRoute:
     section.later("limits")
     default = MxRoute(name)
     route = MxRoute(
@@ -63,10 +64,19 @@ def _mx_route(name: str, section: Section) -> MxRoute:
         source=section.parsed("source", grammar.ip, None),
         ip_family=section.one_of("ip_family", default.ip_family),
         dkim=section.one_of("dkim", default.dkim),
+        min_tls=section.parsed("min_tls", grammar.tls_version, default.min_tls),
+        certificate=_certificate(section, sources),
+        mta_sts=section.take("mta_sts", Value.boolean, default.mta_sts),
+        dane=section.take("dane", Value.boolean, default.dane),
     )
     if route.tls is HopTls.IMPLICIT:
         section.value.problem("MX hosts do not speak implicit TLS: tls is none, opportunistic or starttls")
     _check_source(section, route)
+    _check_tls(section, route)
+    for policy, wanted in (("mta_sts", route.mta_sts), ("dane", route.dane)):
+        given = section.get(policy)
+        if given is not None and wanted and route.tls is HopTls.NONE:
+            given.problem("has no effect: with tls: none nobody's policy is looked at")
     return route
 
 
@@ -87,11 +97,28 @@ def _relay_route(name: str, section: Section, sources: Sources) -> RelayRoute:
         source=section.parsed("source", grammar.ip, None),
         ip_family=section.one_of("ip_family", IpFamily.AUTO),
         dkim=section.one_of("dkim", Signing.RSA),
+        min_tls=section.parsed("min_tls", grammar.tls_version, "1.2"),
+        certificate=_certificate(section, sources),
     )
     _check_source(section, route)
+    _check_tls(section, route)
     _check_trust(section, route)
     _check_credentials(section, route)
     return route
+
+
+def _certificate(section: Section, sources: Sources) -> Tls | None:
+    """The client's: two files, the key as private as a secret."""
+    return section.take("certificate", lambda value: listeners.read_tls(value, sources), None)
+
+
+def _check_tls(section: Section, route: MxRoute | RelayRoute) -> None:
+    lowest = section.get("min_tls")
+    if lowest is not None and route.min_tls in _OLD_TLS:
+        lowest.warning(f"TLS {route.min_tls} has been broken: use it for hosts that know nothing better")
+    for setting in (lowest, section.get("certificate")):
+        if setting is not None and route.tls is HopTls.NONE:
+            setting.problem("has no effect: tls is none")
 
 
 def _check_source(section: Section, route: MxRoute | RelayRoute) -> None:

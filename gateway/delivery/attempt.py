@@ -1,8 +1,9 @@
 """One message to one destination: the way, the signature, the connection, the words, the verdicts.
 
 Guarantees: the route is looked up at the attempt, so a changed configuration reaches queued mail; every recipient gets
-a result whatever happens; what is not understood is temporary. It does not choose when (scheduler.py) and does not
-write (store).
+a result whatever happens; what is not understood is temporary; what may have been delivered and must not be twice has
+failed. It does not choose when (scheduler.py), writes nothing but that mark (store), and asks errand.py what a host can
+be given.
 """
 
 import logging
@@ -11,19 +12,21 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, assert_never
 
-import msgspec
-
 from gateway.config import CaptureRoute, Config, MxRoute, RelayRoute, Signing
-from gateway.delivery import verdict
+from gateway.delivery import envelope, verdict
+from gateway.delivery.errand import Errand, Said
+from gateway.delivery.family import FamilyChoice
 from gateway.delivery.pool import Pool
 from gateway.delivery.route import Ways
 from gateway.delivery.session import Failure, Hop, Session
 from gateway.delivery.signer import Signer
-from gateway.delivery.verdict import Word
-from gateway.delivery.wire import Mail, Spent, StaleConnection
+from gateway.delivery.tls.policy import TlsPolicies
+from gateway.delivery.variants import Sign, Variants
+from gateway.delivery.verdict import Decision, Word
+from gateway.delivery.wire import NO_TURN, UNREADABLE, Spent, StaleConnection
 from gateway.errors import StoreError
-from gateway.events import EventType, State
-from gateway.message import address, dkim
+from gateway.events import BounceClass, EventType, Scope, State
+from gateway.message import address, dkim, priority
 from gateway.policy.domains import Domains
 from gateway.resolver import Resolver, has_ipv6_route
 from gateway.runtime import Clock, show_id
@@ -31,18 +34,11 @@ from gateway.store.queue import Attempt, Claimed, Due, Leased, Queue, Result
 
 UNREACHABLE_S: Final = 30.0  # so long a destination that nobody answered for is not tried again for other messages
 _REMEMBERED: Final = 10_000  # destinations at most
+_UNCERTAIN: Final = Decision(
+    State.FAILED, EventType.FAILED, bounce_class=BounceClass.UNCERTAIN, scope=Scope.INFRASTRUCTURE
+)
 
 log = logging.getLogger("gateway.delivery")
-
-
-class Said(msgspec.Struct, frozen=True, gc=False):
-    """A word and who said it."""
-
-    word: Word
-    host: str = ""
-    address: str = ""
-    tls: str = ""
-    note: str = ""
 
 
 @dataclass(slots=True)
@@ -57,12 +53,16 @@ class Couriers:
     domains: Domains
     clock: Clock
     rng: random.Random = field(default_factory=random.Random)
-    unreachable: dict[tuple[str, str], tuple[Word, float]] = field(default_factory=dict)
+    unreachable: dict[tuple[str, str, int], tuple[Word, float]] = field(default_factory=dict)
     ipv6: bool = field(default_factory=has_ipv6_route)
+    policies: TlsPolicies | None = None  # None: without MTA-STS
+    families: FamilyChoice | None = None  # None: by `ipv6`
     ways: Ways = field(init=False)
 
     def __post_init__(self) -> None:
-        self.ways = Ways(self.config, self.resolver, self.rng, ipv6=self.ipv6)
+        self.ways = Ways(
+            self.config, self.resolver, self.rng, ipv6=self.ipv6, families=self.families, policies=self.policies
+        )
 
     def carrier(self, due: Due) -> "Carrier":
         return Carrier(self, due)
@@ -75,7 +75,7 @@ class Carrier:
         self._shared = shared
         self._due = due
         self._session: Session | None = None
-        self._session_for: tuple[object, str] | None = None  # route and domain it was opened for
+        self._session_for: tuple[object, str, int] | None = None  # route, domain and wish about TLS
         self._spent = Spent()  # by the message in hand, on all connections
 
     def close(self) -> None:
@@ -89,16 +89,15 @@ class Carrier:
         shared = self._shared
         started = shared.clock.now_ms()
         self._spent = Spent()
+        said: dict[int, Said] = {}  # what was said before an error stands: it must not be sent twice
         try:
-            said = await self._try(claimed)
+            await self._try(claimed, said)
         except StoreError as error:
             log.error("%s cannot be read from the store: %s", show_id("eml_", claimed.uuid), error)  # noqa: TRY400 - cause in the text
-            said = _for_all(
-                claimed.recipients, Word("store", 0, "4.3.0", "451 4.3.0 the stored message cannot be read")
-            )
+            said = _for_all(claimed.recipients, UNREADABLE) | said
         except Exception:  # the root of a delivery: whatever it is, it costs this attempt and nothing else
             log.exception("the delivery of %s failed", show_id("eml_", claimed.uuid))
-            said = _for_all(claimed.recipients, Word("internal", 0, "4.3.0", "451 4.3.0 internal error, logged"))
+            said = _for_all(claimed.recipients, Word("internal", 0, "4.3.0", "451 4.3.0 internal error, logged")) | said
         ended = shared.clock.now_ms()
         jitter = shared.rng.random()
         return (
@@ -130,14 +129,17 @@ class Carrier:
                 reply=word.text,
                 stage=word.stage,
             )
-        decision = verdict.judge(
-            word,
-            tries=tries,
-            expires_at=claimed.expires_at,
-            now=now,
-            retry_s=self._shared.config.delivery.retry_s,
-            jitter=jitter,
-        )
+        if word.uncertain and claimed.at_most_once:
+            decision = _UNCERTAIN
+        else:
+            decision = verdict.judge(
+                word,
+                tries=tries,
+                expires_at=claimed.expires_at,
+                now=now,
+                retry_s=self._shared.config.delivery.retry_s,
+                jitter=jitter,
+            )
         return Result(
             recipient.id,
             recipient.fence,
@@ -155,22 +157,27 @@ class Carrier:
             tls=said.tls,
             note=said.note,
             possible_duplicate=recipient.possible_duplicate or word.uncertain,
+            dsn_passed=decision.state is State.DELIVERED
+            and said.offer is not None
+            and envelope.passes_success(said.offer, recipient.notify),
         )
 
-    async def _try(self, claimed: Claimed) -> dict[int, Said]:
+    async def _try(self, claimed: Claimed, said: dict[int, Said]) -> None:
         route = self._shared.config.routes.get(self._due.route)
         match route:
             case None:
                 text = f"451 4.3.5 the route {self._due.route} is not configured"
-                return _for_all(claimed.recipients, Word("route", 0, "4.3.5", text))
+                said |= _for_all(claimed.recipients, Word("route", 0, "4.3.5", text))
             case CaptureRoute():
-                return _for_all(claimed.recipients, Word("capture", 0, "", "captured: nothing left this machine"))
+                captured = Word("capture", 0, "", "captured: nothing left this machine")
+                said |= _for_all(claimed.recipients, captured)
             case MxRoute() | RelayRoute():
-                prefix = await self._signatures(claimed, route.dkim)
-                said: dict[int, Said] = {}
+                sign = self._sign(claimed, route.dkim)
+                variants = Variants(claimed.facts, claimed.content, lambda: self._pieces(claimed), sign)
+                await variants.plain()
                 for domain, recipients in self._by_domain(route, claimed.recipients).items():
-                    said |= await self._send_to(route, domain, recipients, claimed, prefix)
-                return said
+                    errand = Errand(route, domain, claimed, variants, self._shared.queue, said)
+                    await self._send_to(errand, recipients)
             case _:
                 assert_never(route)
 
@@ -183,109 +190,99 @@ class Carrier:
             groups.setdefault(address.domain_of(recipient.address), []).append(recipient)
         return groups
 
-    async def _signatures(self, claimed: Claimed, signing: Signing) -> bytes:
-        """The DKIM-Signature fields, or nothing where no key signs for the From domain.
+    def _sign(self, claimed: Claimed, signing: Signing) -> Sign | None:
+        """Makes the DKIM-Signature fields; None where no key signs for the From domain.
 
         Each covers the message alone, not the others. RSA's comes first: who looks at one only can verify that.
         """
         keys = self._shared.domains.signing_keys(address.domain_of(claimed.header_from), signing)
         if not keys:
-            return b""
-        first = claimed.content or await self._shared.queue.piece(claimed.message, 0)
-        header = first[: claimed.facts.header_size]
-        fields = b""
-        for key in keys:
-            unsigned = dkim.prepare(
-                header,
-                claimed.facts.body_hash,
-                domain=key.domain,
-                selector=key.selector,
-                now_s=self._shared.clock.now_ms() // 1000,
-                algorithm=key.private.algorithm,
-            )
-            fields += dkim.finish(unsigned, await self._shared.signer.sign(key.private, unsigned.digest))
-        return fields
+            return None
 
-    async def _send_to(
-        self,
-        route: MxRoute | RelayRoute,
-        domain: str,
-        recipients: list[Leased],
-        claimed: Claimed,
-        prefix: bytes,
-    ) -> dict[int, Said]:
-        place = (route.name, domain)
+        async def sign(header: bytes, body_hash: bytes) -> bytes:
+            fields = b""
+            for key in keys:
+                unsigned = dkim.prepare(
+                    header,
+                    body_hash,
+                    domain=key.domain,
+                    selector=key.selector,
+                    now_s=self._shared.clock.now_ms() // 1000,
+                    algorithm=key.private.algorithm,
+                )
+                fields += dkim.finish(unsigned, await self._shared.signer.sign(key.private, unsigned.digest))
+            return fields
+
+        return sign
+
+    async def _send_to(self, errand: Errand, recipients: list[Leased]) -> None:
+        way = (errand.route, errand.domain, errand.wish)
+        place = (errand.route.name, errand.domain, errand.wish)
         if (told := self._unreachable(place)) is not None:
-            return _for_all(recipients, told, note="not tried: nobody answered for this destination a moment ago")
-        said: dict[int, Said] = {}
+            errand.all_heard(recipients, told, note="not tried: nobody answered for this destination a moment ago")
+            return
         left = recipients
         reached = False
         tried: Hop | None = None
-        if self._session is not None and self._session_for == (route, domain):
+        if self._session is not None and self._session_for == way:
             # The way of the last message: no lookup.
             tried = self._session.hop
-            reached, left = await self._through(tried, left, said, claimed, prefix)
+            reached, left = await self._through(tried, left, errand)
         if left:
             self.close()
-            hops = await self._shared.ways.hops(route, domain)
+            hops = await self._shared.ways.hops(errand.route, errand.domain, errand.wish)
             if isinstance(hops, Word):
-                return _for_all(left, hops) | said  # what a host said is worth more
+                errand.all_heard(left, hops)
+                return
             for hop in hops:
                 if hop == tried:
                     continue  # it has just refused: greylisting wants a pause
-                got_through, left = await self._through(hop, left, said, claimed, prefix)
+                got_through, left = await self._through(hop, left, errand)
                 reached = reached or got_through
                 if not left:
                     break
                 self.close()
         if self._session is not None:
-            self._session_for = (route, domain)
+            self._session_for = way
         if not reached and left:
-            self._remember_unreachable(place, said[left[0].id].word)
-        return said
+            self._remember_unreachable(place, errand.said[left[0].id].word)
 
-    async def _through(
-        self, hop: Hop, recipients: list[Leased], said: dict[int, Said], claimed: Claimed, prefix: bytes
-    ) -> tuple[bool, list[Leased]]:
+    async def _through(self, hop: Hop, recipients: list[Leased], errand: Errand) -> tuple[bool, list[Leased]]:
         """Try one host: (whether it talked to us, recipients for whom another host may be tried)."""
-        mail = self._mail(claimed, recipients, prefix)
-        while True:
-            session = self._session or self._shared.pool.kept(hop) or await self._shared.pool.open(hop)
+        high = errand.claimed.priority == priority.HIGH
+        left: list[Leased] = []
+        reached = False
+        while recipients:
+            session = self._session or self._shared.pool.kept(hop) or await self._shared.pool.open(hop, high=high)
             if isinstance(session, Failure):
-                for recipient in recipients:
-                    before = said.get(recipient.id)
-                    if before is None or session.word.code or not before.word.code:
-                        said[recipient.id] = Said(session.word, hop.name, hop.address)
-                    # else a backup that cannot be reached hides the reply of the host before it
-                return False, recipients
+                errand.unreached(recipients, session.word, hop)
+                return reached, left + recipients
             self._session = session
-            try:
-                words = await session.wire.send(mail)
-            except StaleConnection:
+            reached = True
+            fitted = await errand.fit(session.wire.offer, recipients)
+            words: list[Word] = []
+            if fitted.mail is not None:
+                try:
+                    words = await session.wire.send(fitted.mail)
+                except StaleConnection:
+                    self.close()
+                    continue
+                self._spent.add(session.wire.spent)
+            if fitted.unable:
+                errand.unfit(fitted.unable, fitted.word, session)
+                left += fitted.unable
+            recipients = []
+            for recipient, word in zip(fitted.able, words, strict=True):
+                if word is NO_TURN and session.wire.worn:
+                    recipients.append(recipient)  # RFC 9422, MAILMAX: the host wants another connection for it
+                    continue
+                errand.heard(recipient, word, session)
+                if verdict.another_host(word):
+                    left.append(recipient)
+            limit = self._shared.config.delivery.messages_per_connection
+            if not session.wire.usable or session.wire.transactions >= limit:
                 self.close()
-                continue
-            break
-        self._spent.add(session.wire.spent)
-        for recipient, word in zip(recipients, words, strict=True):
-            said[recipient.id] = Said(word, hop.name, hop.address, session.tls, session.note)
-        if not session.wire.usable or session.wire.transactions >= self._shared.config.delivery.messages_per_connection:
-            self.close()
-        return True, [r for r, word in zip(recipients, words, strict=True) if verdict.another_host(word)]
-
-    def _mail(self, claimed: Claimed, recipients: Sequence[Leased], prefix: bytes) -> Mail:
-        facts = claimed.facts
-        addresses = tuple([recipient.address for recipient in recipients])
-        return Mail(
-            sender=claimed.envelope_sender,
-            recipients=addresses,
-            size=facts.size + len(prefix),
-            eight_bit=facts.eight_bit,
-            utf8=facts.utf8_header or not claimed.envelope_sender.isascii() or not all(map(str.isascii, addresses)),
-            dot_lines=facts.dot_lines,
-            prefix=prefix,
-            content=claimed.content,
-            stream=lambda: self._pieces(claimed),
-        )
+        return reached, left
 
     async def _pieces(self, claimed: Claimed) -> AsyncIterator[bytes]:
         for index in range(claimed.piece_count):
@@ -293,7 +290,7 @@ class Carrier:
 
     # Destinations that nobody answers for
 
-    def _unreachable(self, place: tuple[str, str]) -> Word | None:
+    def _unreachable(self, place: tuple[str, str, int]) -> Word | None:
         told = self._shared.unreachable.get(place)
         if told is None:
             return None
@@ -302,7 +299,7 @@ class Carrier:
             return None
         return told[0]
 
-    def _remember_unreachable(self, place: tuple[str, str], word: Word) -> None:
+    def _remember_unreachable(self, place: tuple[str, str, int], word: Word) -> None:
         remembered = self._shared.unreachable
         while len(remembered) >= _REMEMBERED:
             del remembered[next(iter(remembered))]

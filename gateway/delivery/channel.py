@@ -6,12 +6,12 @@ the next command; memory is bounded whatever a peer sends. It knows nothing of m
 """
 
 import asyncio
+import math
 from typing import Final
 
 from gateway.delivery.reply import MalformedReply, Reply, ReplyReader
 
 CLOSE_S: Final = 5.0  # so long what was written last may take to leave
-EXCHANGE_S: Final = 1800.0  # one exchange at most, however steadily a tarpit answers command by command
 _TIMER_SLACK_S: Final = 0.002  # a loop's timers may fire a millisecond early
 
 
@@ -32,7 +32,8 @@ class Channel(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._deadline = 0.0
-        self._latest = 0.0  # the deadline never goes beyond
+        self._latest = math.inf  # the deadline never goes beyond
+        self._within_s = math.inf  # from the beginning of the transaction until then
         self._timeout_s = 0.0
         self._closed = False
         transport.set_protocol(self)
@@ -44,10 +45,17 @@ class Channel(asyncio.Protocol):
         """Whether the connection can take a command now."""
         return not self.gone and not self.busy and not self.transport.is_closing()
 
-    def begin(self) -> None:
-        """A transaction begins; who began it clears `busy` at its end."""
+    def begin(self, within_s: float) -> None:
+        """A transaction begins, and however steadily the peer answers, it ends before that time; who began it clears
+        `busy` at its end."""
         self.busy = True
         self.early = None
+        self._within_s = within_s
+        self._latest = self._loop.time() + within_s
+
+    def unbound(self) -> None:
+        """From here on each wait has its own timeout only."""
+        self._latest = math.inf
 
     async def exchange(self, data: bytes, count: int, timeout_s: float) -> list[Reply]:
         """Write, then wait for `count` replies; `timeout_s` is the longest silence.
@@ -163,9 +171,7 @@ class Channel(asyncio.Protocol):
     async def _wait(self, timeout_s: float) -> None:
         # One timer serves many waits: it is set anew only for an earlier deadline, and looks again when it fires.
         self._timeout_s = timeout_s
-        now = self._loop.time()
-        deadline = self._deadline = now + timeout_s
-        self._latest = now + max(timeout_s, EXCHANGE_S)
+        deadline = self._deadline = min(self._loop.time() + timeout_s, self._latest)
         if self._timer is None or self._timer_at > deadline:
             self._set_timer(deadline)
         self._waiter = self._loop.create_future()
@@ -187,6 +193,7 @@ class Channel(asyncio.Protocol):
         elif self._waiter is None or self._waiter.done():
             return  # nobody waits; the next wait sets a timer
         elif self._loop.time() >= self._deadline - _TIMER_SLACK_S:
-            self.end(f"no answer within {self._timeout_s:g} s")
+            late = self._deadline >= self._latest
+            self.end(f"not done within {self._within_s:g} s" if late else f"no answer within {self._timeout_s:g} s")
         else:
             self._set_timer(self._deadline)

@@ -36,6 +36,11 @@ class Dialogue:
         return self.sender_taken and any(reply.positive for reply in self.replies[1 : 1 + self._count])
 
     @property
+    def taken(self) -> list[int]:
+        """Which recipients were."""
+        return [index for index, reply in enumerate(self.replies[1 : 1 + self._count]) if reply.positive]
+
+    @property
     def complete(self) -> bool:
         """Whether every command was answered, DATA too."""
         return len(self.replies) == self._count + 2

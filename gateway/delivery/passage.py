@@ -14,11 +14,14 @@ from typing import Final
 from msgspec.structs import replace
 
 from gateway.config import RelayRoute, Timeouts
-from gateway.delivery import relaylist, verdict
+from gateway.delivery import envelope, relaylist, verdict
 from gateway.delivery.route import Ways
 from gateway.delivery.session import Failure, Hop, Session, open_session
+from gateway.delivery.variants import Variant, Variants
 from gateway.delivery.verdict import Word
 from gateway.delivery.wire import Mail, Spent
+from gateway.events import State
+from gateway.message import model
 from gateway.store.queue import Attempt, NewMessage, NewRecipient, Result
 
 WITHIN_S: Final = 60.0  # the whole attempt: somebody waits for the answer
@@ -80,12 +83,15 @@ class Passage:
         if isinstance(opened, Failure):
             return [opened.word] * count
         self._session = opened
-        return await opened.wire.send(self._mail())
+        message = self._message
+        content = message.pieces[0][1] if len(message.pieces) == 1 else None
+        variant = await Variants(message.facts, content, self._pieces, None).fit(opened.wire.offer)
+        return [variant] * count if isinstance(variant, Word) else await opened.wire.send(self._mail(variant))
 
     async def _hops(self) -> list[Hop] | Word:
         """Connections to try: the name is looked up once, what is connected to are addresses."""
         route = self._route
-        found = await self._ways.hops(route, "")
+        found = await self._ways.hops(route, "", self._message.tls_wish)
         if isinstance(found, Word):
             return found
         hops = [
@@ -105,19 +111,24 @@ class Passage:
                 break
         return opened
 
-    def _mail(self) -> Mail:
-        message, facts = self._message, self._message.facts
+    def _mail(self, variant: Variant) -> Mail:
+        message = self._message
         addresses = tuple(recipient.address for recipient in message.recipients)
         return Mail(
             sender=message.envelope_sender,
             recipients=addresses,
-            size=facts.size,
-            eight_bit=facts.eight_bit,
-            utf8=facts.utf8_header or not message.envelope_sender.isascii() or not all(map(str.isascii, addresses)),
-            dot_lines=facts.dot_lines,
-            prefix=b"",
-            content=message.pieces[0][1] if len(message.pieces) == 1 else None,
-            stream=self._pieces,
+            size=variant.size,
+            eight_bit=variant.eight_bit,
+            utf8=variant.utf8 or not message.envelope_sender.isascii() or not all(map(str.isascii, addresses)),
+            dot_lines=variant.dot_lines,
+            prefix=variant.prefix,
+            content=variant.content,
+            stream=variant.stream,
+            notify=tuple(recipient.notify for recipient in message.recipients),
+            orcpt=tuple(recipient.orcpt for recipient in message.recipients),
+            ret=message.ret,
+            envid=message.envid,
+            require_tls=message.tls_wish == model.TLS_REQUIRED,
         )
 
     async def _pieces(self) -> AsyncIterator[bytes]:
@@ -163,4 +174,7 @@ class Passage:
             tls=session.tls if session is not None else "",
             note=session.note if session is not None else "",
             possible_duplicate=word.uncertain,
+            dsn_passed=decision.state is State.DELIVERED
+            and session is not None
+            and envelope.passes_success(session.wire.offer, recipient.notify),
         )

@@ -54,6 +54,8 @@ class ReplyReader:
             if line[3:4] != b"-" and not self._lines and len(line) <= _SHORT:
                 replies.append(_one_line(line))
                 continue
+            if len(line) > MAX_LINE:
+                raise MalformedReply("a line without an end", replies)
             self._lines.append(line)
             if line[3:4] != b"-":
                 replies.append(make_reply(self._lines))

@@ -7,10 +7,14 @@ import random
 import socket
 from typing import Final
 
-from gateway.config import Config, HopTls, IpFamily, MxRoute, RelayRoute
+from gateway.config import Config, IpFamily, MxRoute, RelayRoute
 from gateway.delivery import mx
+from gateway.delivery.family import BOTH, IPV4, IPV6, Families, FamilyChoice
 from gateway.delivery.session import Hop
+from gateway.delivery.tls import policy as tls_policy
+from gateway.delivery.tls.policy import Demand, TlsPolicies
 from gateway.delivery.verdict import Word
+from gateway.message import model
 from gateway.resolver import LookupFailed, Missing, Resolver
 
 RELAY_ADDRESSES_S: Final = 30.0  # so long the addresses of a relay are kept
@@ -19,23 +23,39 @@ RELAY_ADDRESSES_S: Final = 30.0  # so long the addresses of a relay are kept
 class Ways:
     """Finds the hops of MX and relay routes."""
 
-    def __init__(self, config: Config, resolver: Resolver, rng: random.Random, *, ipv6: bool) -> None:
-        """`ipv6`: whether this machine has a route to the IPv6 internet."""
+    def __init__(
+        self,
+        config: Config,
+        resolver: Resolver,
+        rng: random.Random,
+        *,
+        ipv6: bool,
+        families: FamilyChoice | None = None,
+        policies: TlsPolicies | None = None,
+    ) -> None:
+        """`ipv6`: whether this machine has a route to the IPv6 internet, where `families` are not there to find out.
+        Without `policies` DANE alone is asked for, not MTA-STS."""
         self._config = config
         self._resolver = resolver
         self._rng = rng
         self._ipv6 = ipv6
+        self._families = families
+        self._policies = policies or TlsPolicies(resolver)
         self._relays: dict[str, tuple[tuple[str, ...], float]] = {}  # route -> addresses, until; one for each relay
 
-    async def hops(self, route: MxRoute | RelayRoute, domain: str) -> list[Hop] | Word:
-        """Connections to try, in order, or the word that says why there is none. `domain` is an MX route's."""
+    async def hops(self, route: MxRoute | RelayRoute, domain: str, wish: int = model.BY_POLICY) -> list[Hop] | Word:
+        """Connections to try, in order, or the word that says why there is none. `domain` is an MX route's; `wish` is
+        the message's about TLS."""
         match route:
             case RelayRoute():
-                return await self._relay_hops(route)
+                return await self._relay_hops(route, wish)
             case MxRoute():
-                return await self._mx_hops(route, domain)
+                return await self._mx_hops(route, domain, wish)
 
-    async def _relay_hops(self, route: RelayRoute) -> list[Hop] | Word:
+    async def _relay_hops(self, route: RelayRoute, wish: int) -> list[Hop] | Word:
+        demand = tls_policy.of_relay(route, wish)
+        if isinstance(demand, Word):
+            return demand
         addresses = await self._relay_addresses(route)
         if isinstance(addresses, Word):
             return addresses
@@ -44,14 +64,16 @@ class Ways:
                 name=route.host,
                 address=ip,
                 port=route.port,
-                tls=route.tls,
-                # Opportunistic TLS is better than none whoever answers (RFC 7435).
-                verify=route.verify and route.tls is not HopTls.OPPORTUNISTIC,
+                tls=demand.tls,
+                verify=demand.verify,
                 ca=route.ca,
                 ehlo=route.ehlo or self._config.hostname,
                 source=route.source,
                 username=route.username,
                 password=route.password,
+                min_tls=demand.min_tls,
+                certificate=route.certificate,
+                policy=demand.policy,
             )
             for ip in addresses
         ]
@@ -65,7 +87,7 @@ class Ways:
         if known is not None and known[1] > loop.time():
             return known[0]
         if self._config.dns.nameservers:
-            addresses = await self._addresses(route, route.host)
+            addresses = await self._found(route)
         else:
             family = {IpFamily.IPV4: socket.AF_INET, IpFamily.IPV6: socket.AF_INET6}.get(
                 route.ip_family, socket.AF_UNSPEC
@@ -82,9 +104,41 @@ class Ways:
         self._relays[route.name] = (addresses, loop.time() + RELAY_ADDRESSES_S)
         return addresses
 
-    async def _mx_hops(self, route: MxRoute, domain: str) -> list[Hop] | Word:
+    async def _found(self, route: RelayRoute) -> tuple[str, ...] | Missing | LookupFailed:
+        found: tuple[str, ...] | Missing | LookupFailed = Missing.RECORD
+        for families in await self._choices(route):
+            found = await self._resolver.addresses(route.host, ipv4=families.ipv4, ipv6=families.ipv6)
+            if isinstance(found, tuple):
+                break
+        return found
+
+    async def _mx_hops(self, route: MxRoute, domain: str, wish: int) -> list[Hop] | Word:
         if domain.startswith("["):  # RFC 5321, 4.1.3: an address literal names its host itself
-            return [self._mx_hop(route, domain, domain[1:-1].removeprefix("IPv6:").removeprefix("ipv6:"))]
+            address = domain[1:-1].removeprefix("IPv6:").removeprefix("ipv6:")
+            demand = tls_policy.decide(route, domain, address, wish, sts=None, anchors=None)
+            return demand if isinstance(demand, Word) else [self._mx_hop(route, address, address, demand)]
+        hosts = await self._hosts(route, domain)
+        if isinstance(hosts, Word):
+            return hosts
+        choices = await self._choices(route)
+        wanted = {"A": any(one.ipv4 for one in choices), "AAAA": any(one.ipv6 for one in choices)}
+        kinds = [kind for kind, is_wanted in wanted.items() if is_wanted]
+        demands = await self._policies.demands(route, domain, hosts, wish, kinds=kinds)
+        failed = next((demand for demand in demands if isinstance(demand, Word)), None)
+        may = [(host, demand) for host, demand in zip(hosts, demands, strict=True) if isinstance(demand, Demand)]
+        hops: list[Hop] = []
+        for families in choices:
+            for host, demand in may:
+                addresses = await self._resolver.addresses(host, ipv4=families.ipv4, ipv6=families.ipv6)
+                if isinstance(addresses, LookupFailed):
+                    failed = failed or mx.lookup_failed(host, addresses.reason)
+                elif not isinstance(addresses, Missing):
+                    hops += [self._mx_hop(route, host, ip, demand) for ip in addresses]
+            if hops or failed:
+                break
+        return hops or failed or mx.no_address(domain)
+
+    async def _hosts(self, route: MxRoute, domain: str) -> list[str] | Word:
         records = await self._resolver.mx(domain)
         match records:
             case LookupFailed(reason):
@@ -92,20 +146,9 @@ class Ways:
             case Missing.NAME:
                 return mx.no_such_domain(domain)
             case Missing.RECORD:
-                hosts: list[str] | Word = [domain]  # RFC 5321, 5.1: the domain's own address
+                return [domain]  # RFC 5321, 5.1: the domain's own address
             case _:
-                hosts = mx.order(records, self._own_names(route), self._rng)
-        if isinstance(hosts, Word):
-            return hosts
-        hops: list[Hop] = []
-        failed: Word | None = None
-        for host in hosts:
-            addresses = await self._addresses(route, host)
-            if isinstance(addresses, LookupFailed):
-                failed = mx.lookup_failed(host, addresses.reason)
-            elif not isinstance(addresses, Missing):
-                hops += [self._mx_hop(route, host, ip) for ip in addresses]
-        return hops or failed or mx.no_address(domain)
+                return mx.order(records, self._own_names(route), self._rng)
 
     def _own_names(self, route: MxRoute) -> frozenset[str]:
         """Our name among MX hosts is a loop only where we would answer; beside another MTA it is that one's name."""
@@ -113,22 +156,35 @@ class Ways:
         answers = any(listener.listen.port == route.port for listener in config.smtp.listeners)
         return frozenset({config.hostname.lower()} if answers else ())
 
-    def _mx_hop(self, route: MxRoute, host: str, ip: str) -> Hop:
+    def _mx_hop(self, route: MxRoute, host: str, ip: str, demand: Demand) -> Hop:
         return Hop(
             name=host,
             address=ip,
             port=route.port,
-            tls=route.tls,
-            verify=False,  # an MX certificate proves nothing without MTA-STS or DANE
+            tls=demand.tls,
+            verify=demand.verify,  # else an MX certificate proves nothing
             ca=None,
             ehlo=route.ehlo or self._config.hostname,
             source=route.source,
+            min_tls=demand.min_tls,
+            certificate=route.certificate,
+            tlsa=demand.tlsa,
+            names=demand.names,
+            policy=demand.policy,
+            note=demand.note,
         )
 
-    async def _addresses(self, route: MxRoute | RelayRoute, host: str) -> tuple[str, ...] | Missing | LookupFailed:
-        family = route.ip_family
-        ipv6 = family is IpFamily.IPV6 or (family is IpFamily.AUTO and self._ipv6)
-        return await self._resolver.addresses(host, ipv4=family is not IpFamily.IPV6, ipv6=ipv6)
+    async def _choices(self, route: MxRoute | RelayRoute) -> tuple[Families, ...]:
+        """The families to look up; the next only where there is no address of those before it."""
+        if self._families is not None:
+            return await self._families.of(route)
+        match route.ip_family:
+            case IpFamily.IPV4:
+                return (IPV4,)
+            case IpFamily.IPV6:
+                return (IPV6,)
+            case _:
+                return (BOTH if self._ipv6 else IPV4,)
 
 
 def _is_ip(text: str) -> bool:

@@ -1,55 +1,41 @@
 """Who works when: claims what is due, keeps every lane busy and none in another's way, settles what came of it.
 
-Guarantees: a lane (one destination of one route) holds at most `LANE_MESSAGES` and `width` connections, so a slow or
-dead destination costs only its own; a worker takes its next message only after the result of the last one is
-committed, so where state cannot be written delivering stops by itself; whatever was claimed and not tried is given
-back at a stop. What a result means is not decided here.
+Guarantees: a lane (one destination of one route) holds a bounded number of messages and no more connections than its
+pace allows, so a slow or dead destination costs only its own; mail of high priority finds a connection of the lane and
+room in the hand; a worker takes its next message only after the result of the last one is committed, so where state
+cannot be written delivering stops by itself; what expires in hand is not tried; whatever was claimed and not tried is
+given back at a stop. What a result means is not decided here, nor who may hold how much (hand.py), what is next in a
+lane (lane.py) and how wide it is (pacing.py).
 """
 
 import asyncio
 import contextlib
 import logging
-from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
 from typing import Final, Protocol
 
-from msgspec.structs import replace
-
 from gateway.config import Delivery
-from gateway.delivery import telling
+from gateway.delivery import pacing, telling, untried
+from gateway.delivery.hand import Hand
+from gateway.delivery.lane import FIRST_CLAIM, MOST, Lane
+from gateway.delivery.pacing import Outcome, Paces
 from gateway.delivery.waits import Waits
 from gateway.errors import StoreError
-from gateway.events import State
+from gateway.message.priority import HIGH
 from gateway.observe import MailLog
 from gateway.runtime import Clock, Supervisor
-from gateway.store.queue import Attempt, Claimed, Due, Queue, Result
+from gateway.store.queue import Attempt, Claimed, Due, Queue
 
-LANE_MESSAGES: Final = 100  # claimed at once for a lane that keeps up; a new lane starts with FIRST_CLAIM
-FIRST_CLAIM: Final = 10
-MESSAGES_IN_HAND: Final = 10_000  # all lanes; a claim is a few hundred bytes without its content
-CONTENT_IN_HAND: Final = 64 * 1024 * 1024  # bytes of content kept with claims; above it content is read at the attempt
 CLAIMS_AT_ONCE: Final = 32  # destinations claimed in one group commit
 LEASE_MS: Final = 15 * 60 * 1000
 RENEW_S: Final = 5 * 60.0
 SWEEP_S: Final = 30.0
 IDLE_S: Final = 60.0  # the longest wait without a look at the queue
 WRITE_RETRY_S: Final = 1.0
-_SENT: Final = frozenset({State.DELIVERED, State.CAPTURED})
+LOOKS: Final = 1000  # destinations that are looked at without a rest
+REST_S: Final = 0.002  # some five times what those looks take, so that new mail costs no more where many are due
 
 log = logging.getLogger("gateway.delivery")
-
-
-@dataclass(slots=True)
-class Lane:
-    """What is in hand for one destination."""
-
-    due: Due
-    width: int  # connections it may use now
-    pending: deque[Claimed] = field(default_factory=deque)
-    workers: int = 0
-    claim_size: int = FIRST_CLAIM
-    more: bool = False  # the last claim came back full: there is probably more
 
 
 class Carrier(Protocol):
@@ -83,7 +69,6 @@ class Scheduler:
         waits: Waits | None = None,
     ) -> None:
         """`waits` learns of every attempt that was written down."""
-        self._settings = settings
         self._queue = queue
         self._couriers = couriers
         self._supervisor = supervisor
@@ -91,9 +76,10 @@ class Scheduler:
         self._log = log
         self._waits = waits
         self._lanes: dict[int, Lane] = {}
-        self._hand: dict[int, int] = {}  # recipient -> fence, for the renewal of leases
-        self._content_bytes = 0
-        self._full = False  # a claim was not made because too much was in hand
+        self._paces = Paces(settings.concurrency_initial, settings.concurrency)
+        self._hand = Hand()
+        self._rush: set[int] = set()  # destinations to be asked for mail of high priority
+        self._away: int | None = None  # the first that was turned away at the last look
         self._kicked = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -117,13 +103,10 @@ class Scheduler:
         """Claim nothing new, give back what was not begun, wait for what is on the wire."""
         self._stopping = True
         self._kicked.set()
-        waiting = []
-        for lane in self._lanes.values():
-            waiting.append((lane, list(lane.pending)))
-            lane.pending.clear()
-        for lane, messages in waiting:
-            if messages:
-                await self._give_back(lane, messages)
+        for lane, messages in [(lane, lane.pending.take_all()) for lane in self._lanes.values()]:
+            for message in messages:
+                self._hand.drop(lane, message)
+            await self._give_back(lane, messages)
         try:
             await asyncio.wait_for(self._idle.wait(), timeout_s)
         except TimeoutError:
@@ -143,88 +126,185 @@ class Scheduler:
                 continue
             pause_s = IDLE_S if next_at is None else min(max(next_at - self._clock.now_ms(), 0) / 1000, IDLE_S)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._kicked.wait(), pause_s)
+                async with asyncio.timeout(pause_s):
+                    await self._kicked.wait()
+
+    # Claiming
 
     async def _claim_due(self) -> None:
-        wanted: list[tuple[Lane, int]] = []
-        for due in await self._queue.due():
-            lane = self._lanes.get(due.destination) or Lane(due, width=self._settings.concurrency_initial)
-            room = lane.claim_size - len(lane.pending)
-            if len(self._hand) >= MESSAGES_IN_HAND:
-                self._full = True
-            elif room * 2 < lane.claim_size:
-                lane.more = True  # its worker asks again when half of it is gone
-            else:
-                wanted.append((lane, room))
-        for start in range(0, len(wanted), CLAIMS_AT_ONCE):
-            group = wanted[start : start + CLAIMS_AT_ONCE]
-            until = self._clock.now_ms() + LEASE_MS
-            claims = [self._queue.claim(lane.due.destination, room, until) for lane, room in group]
-            taken = [await claims[0]] if len(claims) == 1 else await asyncio.gather(*claims)
-            for (lane, room), claimed in zip(group, taken, strict=True):
-                await self._take(lane, room, claimed)
+        """Claim for every lane that has room."""
+        self._rush.update(self._queue.urgent())
+        rush, self._rush = self._rush, set()
+        due = self._in_turn(await self._queue.due())
+        for start in range(0, len(due), LOOKS):
+            if start:
+                await asyncio.sleep(REST_S)
+            await self._claim_some(due[start : start + LOOKS], rush)
+        if self._away is not None:
+            self._hand.turned_away()
+            if not self._hand.fences:  # all of it went while we looked: nothing will wake us
+                self._kicked.set()
 
-    async def _take(self, lane: Lane, room: int, claimed: Sequence[Claimed]) -> None:
+    def _in_turn(self, due: Sequence[Due]) -> Sequence[Due]:
+        """Who was turned away comes first now, or those before it would take all room again."""
+        away, self._away = self._away, None
+        if away is None:
+            return due
+        first = next((place for place, one in enumerate(due) if one.destination == away), 0)
+        return (*due[first:], *due[:first])
+
+    async def _claim_some(self, due_now: Sequence[Due], rush: Collection[int]) -> None:
+        lanes = self._lanes
+        shares = self._hand.shares()
+        wanted: list[_Wish] = []
+        for due in due_now:
+            destination = due.destination
+            lane = lanes.get(destination)
+            if lane is not None:
+                room = lane.room(shares[lane.pace.standing])
+            else:
+                room = min(FIRST_CLAIM, shares[self._paces.standing(destination)])
+            if room:
+                wanted.append((lane or self._new_lane(due), room, room))
+            elif lane is not None or rush:
+                wanted += self._no_room(due, lane, rush=destination in rush)
+            elif self._away is None:
+                self._away = destination
+            if len(wanted) == CLAIMS_AT_ONCE:
+                await self._claim(wanted)
+                wanted = []
+                shares = self._hand.shares()
+        if wanted:
+            await self._claim(wanted)
+
+    def _no_room(self, due: Due, lane: Lane | None, *, rush: bool) -> "Sequence[_Wish]":
+        """Then only for mail of high priority, which a claim takes first."""
+        able = rush and self._hand.spare
+        if lane is None:
+            if self._away is None:
+                self._away = due.destination
+            return [(self._new_lane(due), 0, FIRST_CLAIM)] if able else []
+        lane.more = True  # its worker asks again
+        if able and not lane.pending.high:
+            return [(lane, 0, FIRST_CLAIM)]
+        lane.more_high = lane.more_high or rush
+        return []
+
+    def _new_lane(self, due: Due) -> Lane:
+        return Lane(due, self._paces.take(due.destination, self._clock.monotonic()))
+
+    async def _claim(self, wanted: Sequence["_Wish"]) -> None:
+        """In one group commit."""
+        until = self._clock.now_ms() + LEASE_MS
+        claims = [self._queue.claim(lane.due.destination, limit, until) for lane, _, limit in wanted]
+        taken = [await claims[0]] if len(claims) == 1 else await asyncio.gather(*claims)
+        for (lane, room, limit), claimed in zip(wanted, taken, strict=True):
+            await self._take(lane, claimed, limit, only_high=not room)
+
+    async def _take(self, lane: Lane, claimed: Sequence[Claimed], limit: int, *, only_high: bool) -> None:
         if self._stopping:
             await self._give_back(lane, claimed)
             return
-        if not claimed:
-            return
-        self._lanes[lane.due.destination] = lane
         count = 0
+        refused = []
         for message in claimed:
-            kept = message
-            if message.content is not None:
-                if self._content_bytes > CONTENT_IN_HAND:
-                    kept = replace(message, content=None)
-                else:
-                    self._content_bytes += len(message.content)
-            lane.pending.append(kept)
-            for recipient in message.recipients:
-                self._hand[recipient.id] = recipient.fence
             count += len(message.recipients)
-        lane.more = count >= room
-        self._staff(lane)
+            if only_high and message.priority != HIGH:
+                refused.append(message)
+            else:
+                self._hand.add(lane, message)
+        lane.more = count >= limit
+        lane.more_high = only_high and lane.more and not refused
+        if lane.pending or lane.workers:
+            self._lanes[lane.due.destination] = lane
+            self._staff(lane)
+        else:
+            self._paces.rest(lane.due.destination, lane.pace, self._clock.monotonic())
+        await self._give_back(lane, refused)
 
     def _staff(self, lane: Lane) -> None:
         """As many workers as there is work for, within the lane's width."""
-        missing = min(lane.width, lane.workers + len(lane.pending)) - lane.workers
-        for _ in range(missing):
+        while lane.workers < lane.pace.width and (claimed := lane.take()) is not None:
             lane.workers += 1
             self._workers += 1
             self._idle.clear()
-            self._supervisor.start(self._work(lane), name=f"deliver {lane.due.route} {lane.due.domain}")
+            self._supervisor.start(self._work(lane, claimed), name=f"deliver {lane.due.route} {lane.due.domain}")
 
-    async def _work(self, lane: Lane) -> None:
+    # Delivering
+
+    async def _work(self, lane: Lane, first: Claimed) -> None:
         carrier = self._couriers.carrier(lane.due)
+        claimed: Claimed | None = first
         try:
-            while lane.pending:
-                claimed = lane.pending.popleft()
-                if lane.more and len(lane.pending) * 2 <= lane.claim_size:
-                    lane.more = False
-                    self._kicked.set()
-                attempts = await carrier.deliver(claimed)
-                await self._settle(attempts)
-                self._forget(claimed)
-                self._pace(lane, attempts)
+            while claimed is not None:
+                self._ask(lane)
+                if claimed.expires_at > (now := self._clock.now_ms()):
+                    await self._deliver(lane, claimed, carrier)
+                else:
+                    await self._expire(lane, claimed, now)
+                lane.done(claimed)
+                claimed = lane.take() if lane.workers <= lane.pace.width else None
+                self._staff(lane)
         finally:
             carrier.close()
-            lane.workers -= 1
-            self._workers -= 1
-            if not lane.workers and not lane.pending:
-                self._lanes.pop(lane.due.destination, None)
-            if not self._workers:
-                self._idle.set()
+            if claimed is not None:
+                self._lose(lane, claimed)
+            self._leave(lane)
 
-    def _pace(self, lane: Lane, attempts: Sequence[Attempt]) -> None:
-        """A lane that delivers grows, one that cannot be reached goes back to its beginnings."""
-        if any(result.state in _SENT for attempt in attempts for result in attempt.results):
-            lane.claim_size = min(lane.claim_size * 2, LANE_MESSAGES)
-            if lane.width < self._settings.concurrency:
-                lane.width += 1
-                self._staff(lane)
-        else:
-            lane.claim_size = FIRST_CLAIM
+    def _ask(self, lane: Lane) -> None:
+        """For more, where there is more and room for it."""
+        if lane.more and lane.hungry:
+            lane.more = False
+            self._kicked.set()
+        if lane.more_high and not lane.pending.high:
+            lane.more_high = False
+            self._rush.add(lane.due.destination)
+            self._kicked.set()
+
+    def _lose(self, lane: Lane, claimed: Claimed) -> None:
+        """A worker broke down or was cancelled: the lease runs out, and then it is tried again."""
+        lane.done(claimed)
+        self._hand.drop(lane, claimed)
+
+    def _leave(self, lane: Lane) -> None:
+        """A worker goes."""
+        lane.workers -= 1
+        self._workers -= 1
+        if not lane.workers:
+            for claimed in lane.pending.take_all():  # only where all of them broke down
+                self._hand.drop(lane, claimed)
+            destination = lane.due.destination
+            self._lanes.pop(destination, None)
+            self._paces.rest(destination, lane.pace, self._clock.monotonic())
+            if lane.more or lane.more_high:
+                self._kicked.set()
+        if not self._workers:
+            self._idle.set()
+
+    async def _deliver(self, lane: Lane, claimed: Claimed, carrier: Carrier) -> None:
+        era = lane.pace.era
+        attempts = await carrier.deliver(claimed)
+        await self._settle(attempts)
+        self._drop(lane, claimed)
+        said = pacing.outcome(attempts)
+        if said is not Outcome.SENT or lane.claim_size < MOST or not lane.pace.full:
+            self._learn(lane, said, era)
+
+    def _learn(self, lane: Lane, said: Outcome, era: int) -> None:
+        """A lane that delivers gets wider and holds more, one that does not goes back to its beginnings."""
+        was_proven = lane.pace.proven
+        lane.pace.see(said, era)
+        self._hand.changed(lane, was_proven=was_proven)
+        lane.claim_size = min(lane.claim_size * 2, MOST) if said is Outcome.SENT else FIRST_CLAIM
+
+    async def _expire(self, lane: Lane, claimed: Claimed, now: int) -> None:
+        await self._settle((untried.expired(claimed, lane.due, now),))
+        self._drop(lane, claimed)
+
+    def _drop(self, lane: Lane, claimed: Claimed) -> None:
+        self._hand.drop(lane, claimed)
+        if self._hand.has_room_again():
+            self._kicked.set()
 
     async def _settle(self, attempts: Sequence[Attempt]) -> None:
         """Until it is written: a worker that cannot record a delivery must not make another."""
@@ -241,25 +321,17 @@ class Scheduler:
         if self._waits is not None:
             self._waits.tell(attempts)
 
-    def _forget(self, claimed: Claimed) -> None:
-        if claimed.content is not None:
-            self._content_bytes -= len(claimed.content)
-        for recipient in claimed.recipients:
-            self._hand.pop(recipient.id, None)
-        if self._full and len(self._hand) * 2 <= MESSAGES_IN_HAND:
-            self._full = False
-            self._kicked.set()
-
     async def _give_back(self, lane: Lane, messages: Sequence[Claimed]) -> None:
+        if not messages:
+            return
         now = self._clock.now_ms()
-        attempts = [give_back(message, lane.due, now) for message in messages]
-        for message in messages:
-            self._forget(message)
         try:
-            await self._queue.settle(attempts)
+            await self._queue.settle([untried.give_back(message, lane.due, now) for message in messages])
         except StoreError as error:
-            # They stay leased and are taken back at the next start.
+            # They stay leased: until their lease runs out, or the next start.
             log.warning("%d messages could not be given back: %s", len(messages), error)
+
+    # In the background
 
     async def _sweep(self) -> None:
         """Its own task, so that what is stuck elsewhere still expires and is given back."""
@@ -268,37 +340,31 @@ class Scheduler:
             now = self._clock.now_ms()
             try:
                 run_out = await self._queue.reclaim(now)
-                expired = await self._queue.expire(now)
+                late = await self._queue.expire(now) + await self._expire_pending(now)
                 await self._queue.sweep(now)
             except StoreError as error:
                 log.error("the sweeper cannot work: %s", error)  # noqa: TRY400 - cause in the text
                 continue
             if run_out:
                 log.warning("%d leases ran out; their recipients are tried again", run_out)
-            if expired:
-                log.warning("%d recipients expired in the queue", expired)
+            if late:
+                log.warning("%d recipients expired in the queue", late)
+
+    async def _expire_pending(self, now: int) -> int:
+        """What waits in hand behind something that does not end; returns how many recipients."""
+        late = [(lane, claimed) for lane in self._lanes.values() for claimed in lane.pending.take_late(now)]
+        for lane, claimed in late:
+            await self._expire(lane, claimed, now)
+        return sum(len(claimed.recipients) for _, claimed in late)
 
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(RENEW_S)
-            if self._hand:
+            if self._hand.fences:
                 try:
-                    await self._queue.renew(list(self._hand.items()), self._clock.now_ms() + LEASE_MS)
+                    await self._queue.renew(list(self._hand.fences.items()), self._clock.now_ms() + LEASE_MS)
                 except StoreError as error:
                     log.error("leases cannot be renewed: %s", error)  # noqa: TRY400 - cause in the text
 
 
-def give_back(claimed: Claimed, due: Due, now: int) -> Attempt:
-    """Claimed and not tried: back to the queue, nothing counted, nothing told."""
-    return Attempt(
-        message=claimed.message,
-        uuid=claimed.uuid,
-        destination=due.destination,
-        route=due.route,
-        started_at=now,
-        ended_at=now,
-        results=tuple(
-            Result(r.id, r.fence, State.QUEUED, event=None, attempts=r.attempts, to=r.address)
-            for r in claimed.recipients
-        ),
-    )
+_Wish = tuple[Lane, int, int]  # a lane, for how many recipients it has room, and how many to claim

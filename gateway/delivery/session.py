@@ -1,17 +1,17 @@
 """Opening a connection to a next hop: connect, greeting, EHLO, STARTTLS, AUTH. The only aiosmtplib user.
 
 Guarantees: credentials leave only over TLS or to a loopback address; where TLS is required nothing of a message leaves
-in clear; opportunistic TLS that fails is tried again in clear once, on a new connection, and the session says so (but
-not where a certificate was to be verified). What goes wrong is a `Failure`, a value. aiosmtplib's protocol connects and
-negotiates; `wire.Wire` then takes its transport.
+in clear, and nothing at all before the host is who it must be; opportunistic TLS that fails is tried again in clear
+once, on a new connection, and the session says so (but not where a certificate was to be verified). What goes wrong is
+a `Failure`, a value. aiosmtplib's protocol connects and negotiates; `wire.Wire` then takes its transport.
 """
 
 import asyncio
-import functools
 import ipaddress
 import os
 import ssl
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, cast
 
@@ -21,18 +21,27 @@ from aiosmtplib.esmtp import parse_esmtp_extensions
 from aiosmtplib.protocol import SMTPProtocol
 from aiosmtplib.response import SMTPResponse
 
-from gateway.config import HopTls, Secret, Timeouts
+from gateway.config import HopTls, Secret, Timeouts, Tls
+from gateway.delivery.envelope import Offer
 from gateway.delivery.reply import make_reply
+from gateway.delivery.tls import context as tls_context
+from gateway.delivery.tls import dane
+from gateway.delivery.tls import peer as tls_peer
+from gateway.delivery.tls.context import Terms
+from gateway.delivery.tls.dane import Tlsa
+from gateway.delivery.tls.memory import TlsMemory
 from gateway.delivery.verdict import Word
-from gateway.delivery.wire import Offer, Wire
+from gateway.delivery.wire import Wire
 
 _HANDSHAKE_S: Final = 30.0
-_VERIFIED: Final[dict[Path | None, ssl.SSLContext]] = {}  # by authority; as many as routes name
 
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """Where to connect, and how: everything that makes two connections interchangeable."""
+    """Where to connect, and how: everything that makes two connections interchangeable.
+
+    `tlsa`, `names`, `policy` and `note` are a tls_policy.Demand's.
+    """
 
     name: str  # host name, for TLS and for people
     address: str  # IP address
@@ -44,11 +53,18 @@ class Hop:
     source: str | None
     username: str | None = None
     password: Secret | None = None
+    min_tls: str = "1.2"
+    certificate: Tls | None = None  # ours, for a host that asks for one
+    tlsa: tuple[Tlsa, ...] = ()
+    names: tuple[str, ...] = ()
+    policy: str = ""
+    note: str = ""
 
 
 @dataclass(slots=True)
 class Session:
-    """An open connection. `tls` is the protocol version, "" in clear; `note` says what a person should know."""
+    """An open connection. `tls` is the protocol version, "" in clear; `note` says what a person should know; whose
+    demand it meets is `hop.policy`."""
 
     hop: Hop
     wire: Wire
@@ -70,29 +86,40 @@ class _Failed(Exception):
 
 
 class _TlsFailed(_Failed):
-    """STARTTLS was refused or its handshake failed."""
+    """STARTTLS was refused, its handshake failed, or the host is not who it must be."""
 
 
-async def open_session(hop: Hop, timeouts: Timeouts) -> Session | Failure:
-    """A connection ready for MAIL."""
+async def open_session(hop: Hop, timeouts: Timeouts, memory: TlsMemory | None = None) -> Session | Failure:
+    """A connection ready for MAIL. `memory`: where TLS failed not long ago."""
     try:
-        return await _open(hop, timeouts, starttls=hop.tls in {HopTls.OPPORTUNISTIC, HopTls.STARTTLS})
+        return await _open_somehow(hop, timeouts, TlsMemory() if memory is None else memory)
+    except _Failed as failed:
+        return Failure(failed.word)
+
+
+async def _open_somehow(hop: Hop, timeouts: Timeouts, memory: TlsMemory) -> Session:
+    place = (hop.address, hop.port, hop.min_tls)
+    # Whoever asks for proof does not do without it because there is none.
+    in_clear = hop.tls is HopTls.OPPORTUNISTIC and not hop.verify
+    if in_clear and (reason := memory.reason(place)) is not None:
+        return await _open(hop, timeouts, starttls=False, note=f"TLS failed before, sent in clear: {reason}")
+    try:
+        session = await _open(hop, timeouts, starttls=hop.tls in {HopTls.OPPORTUNISTIC, HopTls.STARTTLS})
     except _TlsFailed as failed:
-        if hop.tls is not HopTls.OPPORTUNISTIC or hop.verify:
-            return Failure(failed.word)  # whoever asks for proof does not do without it because there is none
+        if not in_clear:
+            raise
         reason = str(failed)
-    except _Failed as failed:
-        return Failure(failed.word)
-    try:
-        # A handshake that failed leaves the connection unusable: RFC 7435 lets us go on in clear, on a new one.
-        session = await _open(hop, timeouts, starttls=False)
-    except _Failed as failed:
-        return Failure(failed.word)
-    session.note = f"TLS failed, sent in clear: {reason}"
+    else:
+        if session.tls:
+            memory.forget(place)
+        return session
+    # A handshake that failed leaves the connection unusable: RFC 7435 lets us go on in clear, on a new one.
+    session = await _open(hop, timeouts, starttls=False, note=f"TLS failed, sent in clear: {reason}")
+    memory.remember(place, reason)  # not before: a host that is going down fails in every way
     return session
 
 
-async def _open(hop: Hop, timeouts: Timeouts, *, starttls: bool) -> Session:
+async def _open(hop: Hop, timeouts: Timeouts, *, starttls: bool, note: str = "") -> Session:
     loop = asyncio.get_running_loop()
     if not _is_address(hop.address):  # a name would be looked up behind our back, in a thread
         raise _Failed("connect", f"{hop.address} is not an IP address")
@@ -111,18 +138,28 @@ async def _open(hop: Hop, timeouts: Timeouts, *, starttls: bool) -> Session:
     except TimeoutError:
         raise _Failed("connect", f"no connection to {hop.name} within {timeouts.connect_s:g} s") from None
     except ssl.SSLError as error:
-        raise _TlsFailed("tls", f"TLS with {hop.name} failed: {_tls_text(error)}") from error
+        raise _handshake_failed(hop, _tls_text(error)) from error
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else str(error)  # asyncio's own text does not say why
         raise _Failed("connect", f"cannot connect to {hop.name} port {hop.port}: {why}") from error
     except ValueError as error:  # a host name that no certificate can have
-        raise _TlsFailed("tls", f"TLS with {hop.name} failed: {error}") from error
+        raise _handshake_failed(hop, str(error)) from error
     try:
-        return await _negotiate(protocol, hop, timeouts, context=context if starttls else None)
+        session = await _negotiate(protocol, hop, timeouts, context=context if starttls else None)
     except BaseException:
         if protocol.transport is not None:
             cast(asyncio.Transport, protocol.transport).abort()
         raise
+    session.note = "; ".join(filter(None, (note, _met(hop), hop.note)))
+    return session
+
+
+def _met(hop: Hop) -> str:
+    """Which policy was met, and how."""
+    if not hop.policy:
+        return ""
+    how = "verified" if hop.tlsa or hop.verify else "encrypted, not verified: none of its TLSA records can be used"
+    return f"{hop.policy}: {how}"
 
 
 async def _negotiate(
@@ -137,7 +174,8 @@ async def _negotiate(
             await _starttls(protocol, hop, timeouts, context)
             extensions, mechanisms = await _ehlo(protocol, hop, timeouts)
         elif hop.tls is HopTls.STARTTLS:
-            raise _TlsFailed("starttls", f"{hop.name} does not offer STARTTLS, which this route requires")
+            text = f"{hop.name} does not offer STARTTLS, which {hop.policy or 'this route'} requires"
+            raise _TlsFailed("starttls", text, enhanced="4.7.4")
     encryption = _transport(protocol, "ehlo").get_extra_info("ssl_object")
     if hop.username is not None and hop.password is not None:
         if encryption is None and not ipaddress.ip_address(hop.address).is_loopback:
@@ -168,12 +206,22 @@ async def _ehlo(protocol: SMTPProtocol, hop: Hop, timeouts: Timeouts) -> tuple[d
 async def _starttls(protocol: SMTPProtocol, hop: Hop, timeouts: Timeouts, context: ssl.SSLContext) -> None:
     timeout_s = min(_HANDSHAKE_S, timeouts.command_s)
     try:
-        await protocol.start_tls(context, server_hostname=hop.name, timeout=timeout_s)
+        await protocol.start_tls(context, server_hostname=hop.names[0] if hop.names else hop.name, timeout=timeout_s)
     except SMTPResponseException as error:
         word = _refused("starttls", SMTPResponse(error.code, error.message)).word
         raise _TlsFailed(word.stage, word.text, code=word.code, enhanced=word.enhanced) from error
     except (SMTPException, OSError, ValueError) as error:
-        raise _TlsFailed("tls", f"TLS with {hop.name} failed: {_tls_text(error)}") from error
+        raise _handshake_failed(hop, _tls_text(error)) from error
+    if hop.tlsa:
+        shown = tls_peer.chain(_transport(protocol, "tls").get_extra_info("ssl_object"))
+        why = dane.mismatch(hop.tlsa, shown, hop.names, datetime.now(UTC))
+        if why is not None:
+            raise _handshake_failed(hop, why)
+
+
+def _handshake_failed(hop: Hop, why: str) -> _TlsFailed:
+    needed = f", which {hop.policy} requires," if hop.policy else ""
+    return _TlsFailed("tls", f"TLS with {hop.name}{needed} failed: {why}", enhanced="4.7.5")
 
 
 async def _authenticate(
@@ -220,6 +268,8 @@ def _discreet(reply: SMTPResponse, *secrets: str) -> SMTPResponse:
 def _refused(stage: str, response: SMTPResponse) -> _Failed:
     lines = [f"{response.code} {line}".encode() for line in response.message.split("\n")]
     reply = make_reply(lines)
+    if reply.positive:  # a 250 in place of a greeting's 220 is no delivery, though a later 250 would be one
+        return _Failed(stage, f"the remote host answered out of order: {reply.text}", enhanced="4.5.0")
     return _Failed(stage, reply.text, code=reply.code, enhanced=reply.enhanced)
 
 
@@ -237,6 +287,9 @@ def _offer(extensions: dict[str, str]) -> Offer:
         else None,
         max_recipients=_limit(limits, "RCPTMAX"),
         max_transactions=_limit(limits, "MAILMAX"),
+        max_domains=_limit(limits, "RCPTDOMAINMAX"),
+        dsn="dsn" in extensions,
+        requiretls="requiretls" in extensions,
     )
 
 
@@ -247,35 +300,11 @@ def _limit(limits: dict[str, str], name: str) -> int | None:
 
 
 async def _tls_context(hop: Hop) -> ssl.SSLContext:
-    if not hop.verify:
-        return _unverified()
-    context = _VERIFIED.get(hop.ca)
-    if context is None:
-        try:
-            # Reading the system's certificates takes 20 ms: not in the loop, and once.
-            context = await asyncio.to_thread(_verified, hop.ca)
-        except OSError as error:
-            where = hop.ca or "the system's certificates"
-            raise _Failed("tls", f"{where} cannot be read: {error.strerror or error}") from error
-        _VERIFIED[hop.ca] = context
-    return context
-
-
-@functools.cache
-def _unverified() -> ssl.SSLContext:
-    """For opportunistic TLS: any certificate, old ones too, is better than none (RFC 7435, 3)."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    context.set_ciphers("DEFAULT:@SECLEVEL=1")  # level 2 refuses keys below 2048 bits, and the mail would go in clear
-    return context
-
-
-def _verified(ca: Path | None) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=str(ca) if ca else None)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
+    try:
+        return await tls_context.context(Terms(hop.verify, hop.ca, hop.min_tls, hop.certificate))
+    except OSError as error:
+        where = hop.certificate.certificate if hop.certificate else hop.ca or "the system's certificates"
+        raise _Failed("tls", f"{where} cannot be used: {error.strerror or error}") from error
 
 
 def _is_address(text: str) -> bool:

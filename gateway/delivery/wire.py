@@ -1,59 +1,40 @@
 """The client side of a mail transaction on a connection that is already negotiated.
 
-Guarantees: MAIL, RCPT and DATA leave in one write where the peer pipelines (RFC 2920); every wait has a timeout; what
-leaves is CRLF-only and dot-stuffed exactly, or nothing leaves; an accepted DATA stays delivered whatever happens later.
-Each recipient gets its own word. It does not connect (session.py) and does not decide what a word means (verdict.py).
+Guarantees: MAIL, RCPT and DATA leave in one write where the peer pipelines (RFC 2920); every wait has a timeout, all
+before the final dot together a deadline, and the wait after it is honoured in any case; what leaves is CRLF-only and
+dot-stuffed exactly, or nothing leaves; an accepted DATA stays delivered whatever happens later. Each recipient gets its
+own word. It does not connect (session.py) and does not decide what a word means (verdict.py).
 """
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from time import monotonic
 from typing import Final
 
-import msgspec
-
 from gateway.config import Timeouts
 from gateway.delivery import dialogue as dialogues
-from gateway.delivery import framing
+from gateway.delivery import envelope, framing
 from gateway.delivery.channel import Channel
 from gateway.delivery.dialogue import Dialogue
+from gateway.delivery.envelope import Mail, Offer
 from gateway.delivery.reply import Reply
 from gateway.delivery.verdict import Word
+from gateway.errors import StoreError
 
-MAX_RECIPIENTS: Final = 100  # of one transaction: RFC 5321, 4.5.3.1.8, is what every host must take
+__all__ = ["NO_TURN", "UNREADABLE", "Mail", "Offer", "Spent", "StaleConnection", "Wire"]
+
+RCPT_SHARE: Final = 0.1  # of the longest wait for one answer is what each recipient adds to the deadline: 30 s
+SLOWEST: Final = 10_000  # octets a second; a host that takes less is a tarpit, and 35 MB still get an hour
+NO_TURN: Final = Word("mail", 421, "4.3.2", "421 4.3.2 the connection ended before its turn")
+UNREADABLE: Final = Word("store", 0, "4.3.0", "451 4.3.0 the message store cannot be used now")
+
+log = logging.getLogger("gateway.delivery")
 
 
 class StaleConnection(Exception):
     """A kept connection that was dead before it took the first command: another one may be tried at no cost."""
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """What the peer announced (EHLO keywords that matter here)."""
-
-    pipelining: bool = False
-    eight_bit: bool = False
-    smtputf8: bool = False
-    size: int | None = None  # octets; None: SIZE not offered; 0: no limit stated
-    max_recipients: int | None = None  # RFC 9422, LIMITS RCPTMAX
-    max_transactions: int | None = None  # RFC 9422, LIMITS MAILMAX
-
-
-class Mail(msgspec.Struct, frozen=True, gc=False):
-    """An envelope and its content. `content` is the whole of it, or `stream` gives it in pieces, however they are cut;
-    `prefix` (new header fields, each with its CRLF) goes in front. `size` counts all of it."""
-
-    sender: str
-    recipients: tuple[str, ...]
-    size: int
-    eight_bit: bool
-    utf8: bool
-    dot_lines: bool
-    prefix: bytes
-    content: bytes | None
-    stream: Callable[[], AsyncIterator[bytes]]
 
 
 class Spent:
@@ -79,7 +60,9 @@ class Wire:
 
     def __init__(self, transport: asyncio.Transport, offer: Offer, timeouts: Timeouts) -> None:
         self._channel = Channel(transport)
-        self._offer = offer
+        if offer.requiretls and transport.get_extra_info("ssl_object") is None:
+            offer = replace(offer, requiretls=False)  # RFC 8689, 2: it means nothing in clear
+        self.offer = offer
         self._timeouts = timeouts
         self._used = False
         self._reset_due = False
@@ -89,17 +72,23 @@ class Wire:
     @property
     def usable(self) -> bool:
         """Whether the next message may go here."""
-        most = self._offer.max_transactions
-        return self._channel.alive and (most is None or self.transactions < most)
+        return self._channel.alive and not self.worn
+
+    @property
+    def worn(self) -> bool:
+        """Whether the host takes no more messages on this connection (RFC 9422, MAILMAX)."""
+        most = self.offer.max_transactions
+        return most is not None and self.transactions >= most
 
     def close(self) -> None:
         """Say QUIT and go, without waiting for the answer; in the middle of a transaction just go."""
         self._channel.close()
 
     async def send(self, mail: Mail) -> list[Word]:
-        """Send to all recipients; one word each, in order. Raises StaleConnection, and what `mail.stream` raises.
+        """Send to all recipients; one word each, in order, NO_TURN where the connection ended before. Raises
+        StaleConnection, and what `mail.stream` and `mail.before_end` raise.
 
-        Recipients for whom there was no room in a transaction (RCPTMAX, 452) get another one at once.
+        Recipients for whom there was no room in a transaction (LIMITS, 452) get another one at once.
         """
         kept, self._used = self._used, True
         self.spent = Spent()
@@ -108,33 +97,27 @@ class Wire:
         payload, refusal = self._prepare(mail)
         if refusal is not None:
             return [refusal] * len(mail.recipients)
-        room = min(self._offer.max_recipients or MAX_RECIPIENTS, MAX_RECIPIENTS)
-        if len(mail.recipients) > room:
-            return await self._send_split(mail, payload, room, kept=kept)
-        words = await self._transaction(mail, mail.recipients, payload, kept=kept)
-        if len(words) > 1 and any(map(dialogues.crowded, words)):
-            return await self._after_crowding(mail, mail.recipients, payload, words)
-        return words
-
-    async def _send_split(self, mail: Mail, payload: bytes | None, room: int, *, kept: bool) -> list[Word]:
-        words: list[Word] = []
-        for start in range(0, len(mail.recipients), room):
-            batch = mail.recipients[start : start + room]
-            if start:
+        first, *others = envelope.batches(mail, self.offer)
+        said = await self._transaction(mail, first, payload, kept=kept)
+        if not others:
+            return said if len(said) == 1 else await self._after_crowding(mail, first, payload, said)
+        words = [NO_TURN] * len(mail.recipients)
+        for batch in (first, *others):
+            if batch is not first:
                 said = await self._another(mail, batch, payload)
-            else:
-                said = await self._transaction(mail, batch, payload, kept=kept)
-            words += await self._after_crowding(mail, batch, payload, said)
+            said = await self._after_crowding(mail, batch, payload, said)
+            for number, word in zip(batch, said, strict=True):
+                words[number] = word
         return words
 
     async def _after_crowding(
-        self, mail: Mail, recipients: Sequence[str], payload: bytes | None, words: list[Word]
+        self, mail: Mail, which: Sequence[int], payload: bytes | None, words: list[Word]
     ) -> list[Word]:
         """A 452 is no failure while others got in: those that found no room follow at once, in a transaction each
         time smaller."""
         left = [index for index, word in enumerate(words) if dialogues.crowded(word)]
         while left and len(left) < len(words) and self.usable:
-            said = await self._another(mail, [recipients[index] for index in left], payload)
+            said = await self._another(mail, [which[index] for index in left], payload)
             for index, word in zip(left, said, strict=True):
                 words[index] = word
             still = [index for index, word in zip(left, said, strict=True) if dialogues.crowded(word)]
@@ -143,45 +126,40 @@ class Wire:
             left = still
         return words
 
-    async def _another(self, mail: Mail, recipients: Sequence[str], payload: bytes | None) -> list[Word]:
-        """A further transaction of the same message: what is delivered already must not be sent again elsewhere."""
+    async def _another(self, mail: Mail, which: Sequence[int], payload: bytes | None) -> list[Word]:
+        """A further transaction of the same message: what is delivered already must not be sent again elsewhere, so
+        that nothing is raised any more."""
         if self.usable:
-            with contextlib.suppress(StaleConnection):
-                return await self._transaction(mail, recipients, payload, kept=True)
-        return [Word("mail", 421, "4.3.2", "421 4.3.2 the connection ended before its turn")] * len(recipients)
+            try:
+                return await self._transaction(mail, which, payload, kept=True)
+            except StaleConnection:
+                pass  # it ended before its turn
+            except StoreError as error:
+                log.error("a message cannot be read to its end: %s", error)  # noqa: TRY400 - cause in the text
+                return [UNREADABLE] * len(which)
+        return [NO_TURN] * len(which)
 
     def _prepare(self, mail: Mail) -> tuple[bytes | None, Word | None]:
         """The content as it will leave where it is small, and what is certain to be refused."""
-        offer = self._offer
-        if offer.size and mail.size > offer.size:
-            text = f"552 5.3.4 the next hop takes {offer.size} bytes at most; this message has {mail.size}"
-            return None, Word("mail", 552, "5.3.4", text)
-        if mail.utf8 and not offer.smtputf8:
-            return None, Word(
-                "mail", 550, "5.6.7", "550 5.6.7 the next hop does not take internationalized mail (SMTPUTF8)"
-            )
-        if mail.eight_bit and not offer.eight_bit:
-            return None, Word("mail", 554, "5.6.3", "554 5.6.3 the next hop does not take 8-bit content (8BITMIME)")
-        if mail.content is None:
-            return None, None
+        refusal = envelope.refusal(mail, self.offer)
+        if refusal is not None or mail.content is None:
+            return None, refusal
         try:
             return framing.whole(mail.prefix, mail.content, dot_lines=mail.dot_lines), None
         except framing.NotCanonical as error:
             return None, _not_canonical(error)
 
-    async def _transaction(
-        self, mail: Mail, recipients: Sequence[str], payload: bytes | None, *, kept: bool
-    ) -> list[Word]:
+    async def _transaction(self, mail: Mail, which: Sequence[int], payload: bytes | None, *, kept: bool) -> list[Word]:
         channel = self._channel
-        commands = [self._mail_command(mail), *[f"RCPT TO:<{recipient}>\r\n" for recipient in recipients]]
+        commands = [envelope.mail_command(mail, self.offer), *envelope.rcpt_commands(mail, self.offer, which)]
         if not _clean(commands):
             text = "an address holds a line end"
-            return [Word("rcpt", 0, "5.1.3", text, permanent=True)] * len(recipients)
+            return [Word("rcpt", 0, "5.1.3", text, permanent=True)] * len(which)
         self.transactions += 1
-        channel.begin()
-        dialogue = Dialogue(len(recipients))
+        channel.begin(self._within_s(mail, len(which)))
+        dialogue = Dialogue(len(which))
         began = monotonic()
-        if self._offer.pipelining:
+        if self.offer.pipelining:
             await self._at_once(commands, dialogue)
         else:
             await self._one_by_one(commands, dialogue)
@@ -192,7 +170,7 @@ class Wire:
             raise StaleConnection  # it died, or said so, while it was idle
         if dialogue.go_ahead:
             self._reset_due = False
-            await self._content(mail, payload, dialogue)
+            await self._content(mail, which, payload, dialogue)
             self.spent.content_s += monotonic() - told
         elif dialogue.complete and replies[-1].positive:
             channel.end("the remote host answered DATA out of order")
@@ -203,16 +181,12 @@ class Wire:
         channel.busy = False
         return dialogue.words(channel.gone)
 
-    def _mail_command(self, mail: Mail) -> str:
-        offer = self._offer
-        command = f"MAIL FROM:<{mail.sender}>"
-        if offer.size is not None:
-            command += f" SIZE={mail.size}"
-        if mail.eight_bit or (mail.utf8 and offer.eight_bit):
-            command += " BODY=8BITMIME"
-        if mail.utf8:
-            command += " SMTPUTF8"
-        return command + "\r\n"
+    def _within_s(self, mail: Mail, count: int) -> float:
+        """So long a transaction may take up to its final dot: RFC 5321, 4.5.3.2, grants a host that dribbles five
+        minutes for each of a hundred answers and three for each block, which is a worker held for days."""
+        timeouts = self._timeouts
+        answers_s = timeouts.command_s * (2 + RCPT_SHARE * count) + timeouts.data_start_s
+        return answers_s + timeouts.data_block_s + mail.size / SLOWEST
 
     async def _at_once(self, commands: Sequence[str], dialogue: Dialogue) -> None:
         lines = "".join(commands).encode() + b"DATA\r\n"
@@ -234,16 +208,16 @@ class Wire:
         channel, timeout_s = self._channel, self._timeouts.command_s
         if not self._reset_due:
             return await channel.exchange(lines, count, timeout_s)
-        first = b"RSET\r\n" + (lines if self._offer.pipelining else b"")
-        said = await channel.exchange(first, count + 1 if self._offer.pipelining else 1, timeout_s)
+        first = b"RSET\r\n" + (lines if self.offer.pipelining else b"")
+        said = await channel.exchange(first, count + 1 if self.offer.pipelining else 1, timeout_s)
         reset, replies = said[0] if said else None, said[1:]
         if reset is None or not reset.positive:
             channel.end("RSET was not answered" if reset is None else f"RSET was answered: {reset.text}")
             return []
         self._reset_due = False
-        return replies if self._offer.pipelining else await channel.exchange(lines, count, timeout_s)
+        return replies if self.offer.pipelining else await channel.exchange(lines, count, timeout_s)
 
-    async def _content(self, mail: Mail, payload: bytes | None, dialogue: Dialogue) -> None:
+    async def _content(self, mail: Mail, which: Sequence[int], payload: bytes | None, dialogue: Dialogue) -> None:
         channel = self._channel
         if channel.early is not None:
             dialogue.trouble = dialogues.nonsense("data", channel.early)
@@ -254,9 +228,19 @@ class Wire:
             await channel.exchange(b".\r\n", 1, self._timeouts.command_s)
         else:
             streamed, end = (0, payload) if payload is not None else await self._stream(mail, dialogue)
-            if end is not None:
+            if end is not None and await self._may_end(mail, which, dialogue):
                 self.spent.wire_bytes = streamed + len(end)
                 await self._finish(end, dialogue)
+
+    async def _may_end(self, mail: Mail, which: Sequence[int], dialogue: Dialogue) -> bool:
+        """Whether the end can leave: until it does, nothing is uncertain."""
+        channel = self._channel
+        if mail.before_end is not None:
+            await mail.before_end([which[index] for index in dialogue.taken])
+            if (early := channel.early) is not None:
+                dialogue.trouble = dialogues.nonsense(dialogue.stage or "data", early)
+                return False
+        return not channel.gone
 
     async def _stream(self, mail: Mail, dialogue: Dialogue) -> tuple[int, bytes | None]:
         """Send all but the end: (octets, the end); None: it did not come to that."""
@@ -285,6 +269,8 @@ class Wire:
 
     async def _finish(self, end: bytes, dialogue: Dialogue) -> None:
         dialogue.stage = "dot"
+        # RFC 1047: who goes before the answer sends the message twice. This wait is honoured whatever it took so far.
+        self._channel.unbound()
         replies = await self._channel.exchange(end, 1, self._timeouts.data_end_s)
         if replies:
             dialogue.final = replies[0]

@@ -19,7 +19,7 @@ import msgspec
 
 from gateway.config import Config, Route
 from gateway.errors import Reason, Refused, StoreError
-from gateway.intake import draft, receipt
+from gateway.intake import draft, notices, receipt
 from gateway.intake.admission import Admission, status
 from gateway.intake.receipt import BatchReceipt, Item, Receipt
 from gateway.intake.receiving import HEADER_BYTES, Receiving
@@ -146,7 +146,8 @@ class Intake:
         except Refused:
             self._limiter.give_back(principal, messages=1, recipients=len(recipients))
             raise
-        return msgspec.structs.replace(message, recipients=admission.recipients(route, recipients))
+        rows = admission.recipients(route, recipients, notices.by_http(principal, submission))
+        return msgspec.structs.replace(message, recipients=rows)
 
     async def _substituted(self, principal: Principal, submission: Submission) -> Submission:
         stored = None

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from gateway.config import CaptureRoute, Config, MxRoute, Route
 from gateway.errors import Reason, Refused
+from gateway.intake.notices import NOTHING_SAID, Said
 from gateway.message import address
 from gateway.message.schedule import LATEST_S, Start
 from gateway.observe import MailLog
@@ -61,11 +62,19 @@ class Admission:
         if size > most:
             raise Refused(Reason.PAYLOAD_TOO_LARGE, f"The message is {size} bytes; at most {most} are taken.")
 
-    def recipients(self, route: Route, addresses: Iterable[str]) -> tuple[NewRecipient, ...]:
-        """Rows for the queue: cut by domain where the route delivers by domain."""
+    def recipients(
+        self, route: Route, addresses: Iterable[str], notify: int, said: Said = NOTHING_SAID
+    ) -> tuple[NewRecipient, ...]:
+        """Rows for the queue: cut by domain where the route delivers by domain. `notify` is what to tell of those of
+        whom nothing was `said`."""
         by_domain = isinstance(route, MxRoute)
-        next_id = self.ids.next
-        return tuple([NewRecipient(next_id(), a, address.domain_of(a) if by_domain else "") for a in addresses])
+        next_id, unsaid = self.ids.next, (notify, "")
+        return tuple(
+            [
+                NewRecipient(next_id(), a, address.domain_of(a) if by_domain else "", *said.get(a, unsaid))
+                for a in addresses
+            ]
+        )
 
     def start(self, wanted: Start, now_ms: int) -> int:
         """When delivery begins (Unix ms), at the earliest now. Raises Refused."""

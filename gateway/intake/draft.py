@@ -12,11 +12,22 @@ from typing import Final
 
 import msgspec
 
+from gateway.config import Duplicates
 from gateway.errors import Reason, Refused
 from gateway.intake.admission import Admission, unique
 from gateway.message import address, composing
 from gateway.message.header import HeaderError
-from gateway.message.model import PIECE_BYTES, Content, Draft, Facts, Mailbox, Submission
+from gateway.message.model import (
+    BY_POLICY,
+    PIECE_BYTES,
+    TLS_OPTIONAL,
+    TLS_REQUIRED,
+    Content,
+    Draft,
+    Facts,
+    Mailbox,
+    Submission,
+)
 from gateway.message.schedule import Start
 from gateway.policy.auth import Principal
 from gateway.runtime import show_uuid, uuid7
@@ -84,7 +95,18 @@ async def compose(
         piece_count=len(pieces),
         idempotency=IdempotencyKey(principal.account, *idempotency) if idempotency else None,
         send_at=start if start > now_ms else 0,
+        tls_wish=_tls_wish(submission),
+        at_most_once=principal.duplicates is Duplicates.AT_MOST_ONCE,
     )
+
+
+def _tls_wish(submission: Submission) -> int:
+    if submission.require_tls:
+        return TLS_REQUIRED
+    optional = any(
+        name.lower() == "tls-required" and value.strip().lower() == "no" for name, value in submission.headers
+    )
+    return TLS_OPTIONAL if optional else BY_POLICY
 
 
 async def _content(submission: Submission, sender: Mailbox, message_id: str, now_ms: int) -> tuple[Content, Facts]:

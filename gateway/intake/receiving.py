@@ -15,18 +15,19 @@ from typing import Final
 
 import msgspec
 
+from gateway.config import Duplicates
 from gateway.errors import Reason, Refused
+from gateway.intake import notices
 from gateway.intake.admission import Admission, unique
-from gateway.message import address, fixup, labels, recode
+from gateway.message import address, fixup, labels, priority, recode
 from gateway.message.composing import BodySeen
-from gateway.message.model import PIECE_BYTES, Facts, SmtpEnvelope
+from gateway.message.model import BY_POLICY, PIECE_BYTES, TLS_OPTIONAL, TLS_REQUIRED, Facts, SmtpEnvelope
 from gateway.policy import senders
 from gateway.policy.auth import Principal
 from gateway.runtime import show_id, show_uuid, uuid7
 from gateway.store.queue import Accepted, IdempotencyKey, NewMessage, Queue
 
 HEADER_BYTES: Final = PIECE_BYTES // 2  # of a header as it came: with what is added it still fits one piece
-_PRIORITY_NORMAL: Final = 1
 _LONG_LINE: Final = "A line is longer than 998 octets (RFC 5322, 2.1.1)."
 
 
@@ -147,6 +148,7 @@ class Receiving:
             await self._queue.put_piece(self._id, seen.next_piece(), rest)
         route = admission.route(principal)
         start = now_ms if fixed.send_at is None else admission.start(labels.start(fixed.send_at), now_ms)
+        told = notices.by_smtp(principal, envelope.sender)
         return NewMessage(
             id=self._id,
             uuid=uuid,
@@ -164,12 +166,16 @@ class Receiving:
             client=envelope.peer,
             created_at=now_ms,
             expires_at=admission.expiry(start, labels.ttl(fixed.ttl) if fixed.ttl is not None else None),
-            priority=_PRIORITY_NORMAL,
-            recipients=admission.recipients(route, recipients),
+            priority=priority.of_header(fixed.priority) if fixed.priority is not None else priority.NORMAL,
+            recipients=admission.recipients(route, recipients, told, notices.said(envelope, told)),
             pieces=((0, first_piece),),
             piece_count=seen.pieces,
             idempotency=self._idempotency(fixed, recipients, facts),
             send_at=start if start > now_ms else 0,
+            ret="HDRS" if envelope.require_tls else envelope.ret,  # RFC 8689, 5: no body goes back in the clear
+            envid=envelope.envid,
+            tls_wish=_tls_wish(envelope, fixed),
+            at_most_once=principal.duplicates is Duplicates.AT_MOST_ONCE,
         )
 
     def _fixed(self, header: bytes, recipients: tuple[str, ...], uuid: bytes, now_ms: int) -> fixup.Fixed:
@@ -214,7 +220,10 @@ class Receiving:
         if fixed.idempotency_key is None:
             return None
         assert self._header is not None
-        asked = [self._envelope.sender, recipients, self._header.hex(), self._seen.body_size, facts.body_hash.hex()]
+        envelope = self._envelope
+        asked = [envelope.sender, recipients, self._header.hex(), self._seen.body_size, facts.body_hash.hex()]
+        if envelope.notify or envelope.require_tls:
+            asked.append([envelope.notify, envelope.require_tls])  # not ENVID: a second try may have another
         digest = hashlib.sha256(msgspec.json.encode(asked)).digest()
         return IdempotencyKey(self._principal.account, fixed.idempotency_key, digest)
 
@@ -244,6 +253,12 @@ def check(admission: Admission, principal: Principal, fixed: fixup.Fixed) -> Non
     senders.check(principal, fixed.senders, param="from")
     if fixed.header_from:
         admission.domains.require(address.domain_of(fixed.header_from))
+
+
+def _tls_wish(envelope: SmtpEnvelope, fixed: fixup.Fixed) -> int:
+    if envelope.require_tls:
+        return TLS_REQUIRED  # RFC 8689, 4.1: whatever the header says
+    return TLS_OPTIONAL if fixed.tls_optional else BY_POLICY
 
 
 @functools.lru_cache(maxsize=2)  # many messages come in one second

@@ -8,9 +8,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from gateway.config import Config
+from gateway.manage.dkimkeys import DkimKeys
 from gateway.manage.domains import DomainActions
 from gateway.manage.keys import KeyActions
 from gateway.manage.queue import QueueActions
+from gateway.manage.rotation import Lookup, Rotation
 from gateway.policy.auth import KeyRing
 from gateway.policy.domains import Domains
 from gateway.runtime import Clock
@@ -35,9 +37,13 @@ class Manager:
         keys: KeyRing,
         domains: Domains,
         clock: Clock,
+        lookup: Lookup,
     ) -> None:
+        """`lookup` asks the resolver for TXT records."""
         self._keys = KeyActions(config, records, keys, clock)
-        self._domains = DomainActions(config, records, vault, domains, clock)
+        dkim_keys = DkimKeys(vault, clock)
+        self._domains = DomainActions(config, records, dkim_keys, domains, clock)
+        self.rotation = Rotation(records, dkim_keys, self._domains, lookup, clock)
         self._queue = QueueActions(queue, clock)
         self.queue_retry = self._queue.retry
 
@@ -51,6 +57,8 @@ class Manager:
             "key.revoke": self._keys.revoke,
             "domain.add": self._domains.add,
             "domain.list": self._domains.list_,
+            "domain.check": self.rotation.check,
+            "domain.rotate": self.rotation.rotate,
             "domain.remove": self._domains.remove,
             "queue.summary": self._queue.summary,
             "queue.list": self._queue.list_,

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from gateway import configfile, views
-from gateway.config import Config, KeyConfig, Limit, Network
-from gateway.configfile import grammar
+from gateway.config import Config, Duplicates, KeyConfig, Limit, Network
+from gateway.configfile import grammar, notifications
 from gateway.errors import Reason, Refused
 from gateway.manage import refusals
 from gateway.message import address
@@ -41,8 +41,8 @@ class KeyActions:
 
     async def create(self, args: Args) -> Any:
         """Args: name, account, route, senders, scopes, default_from, expires_s, limits (texts as
-        `recipients=100/min,burst=200`), networks, and of its text: prefix, secret or short. The text is in the answer,
-        and nowhere else."""
+        `recipients=100/min,burst=200`), networks, duplicates, dsn (words of configfile/notifications.py), and of its
+        text: prefix, secret or short. The text is in the answer, and nowhere else."""
         name = str(args["name"])
         if not name or not name.isprintable() or " " in name:
             raise refusals.invalid("name", "a key's name has no spaces or control characters")
@@ -68,6 +68,8 @@ class KeyActions:
             revoked_at=None,
             limits=_limits(args.get("limits") or ()),
             networks=networks,
+            duplicates=_duplicates(args.get("duplicates")),
+            dsn=_dsn(args.get("dsn")),
         )
         try:
             await self._records.add_key(record)
@@ -167,6 +169,8 @@ def _declared(key: KeyConfig) -> auth.Principal:
         default_domain=key.default_domain,
         aliases=key.aliases,
         rewrite_from=key.rewrite_from,
+        duplicates=key.duplicates,
+        dsn=key.dsn,
     )
 
 
@@ -193,6 +197,20 @@ def _limits(texts: Any) -> tuple[Limit, ...]:
         return configfile.parse_limits(texts)
     except ValueError as error:
         raise refusals.invalid("limit", str(error)) from error
+
+
+def _duplicates(word: str | None) -> Duplicates:
+    try:
+        return Duplicates(word) if word is not None else Duplicates.AT_LEAST_ONCE
+    except ValueError as error:
+        raise refusals.invalid("duplicates", f"{word!r} is not one of {', '.join(Duplicates)}") from error
+
+
+def _dsn(words: Any) -> int | None:
+    try:
+        return notifications.total(map(notifications.word, words)) if words else None
+    except ValueError as error:
+        raise refusals.invalid("dsn", str(error)) from error
 
 
 def _sender_pattern(pattern: str) -> str:

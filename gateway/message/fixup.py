@@ -1,9 +1,9 @@
 """Byte-exact fix-up of SMTP mail: what is missing is put before, a few fields are taken out, all else stays.
 
-Guarantees: the output is the input without the fields named in `Fixed.removed`, with Received, missing fields and
-what `rewrite_from`, `aliases` and `default_domain` ask for before it; odd lines, foldings and 8-bit bytes pass
-untouched; nothing here raises on foreign bytes. Linear time, one pass over the header, none over the body but
-`BodyScan`. It decides nothing: the caller refuses by what is reported.
+Guarantees: the output is the input without the fields named in `Fixed.removed` and a mailbox's `From ` line, with
+Received, missing fields and what `rewrite_from`, `aliases` and `default_domain` ask for before it; odd lines, foldings
+and 8-bit bytes pass untouched; nothing here raises on foreign bytes. Linear time, one pass over the header, none over
+the body but `BodyScan`. It decides nothing: the caller refuses by what is reported.
 """
 
 import functools
@@ -23,6 +23,7 @@ MAX_LINE: Final = header.MAX_LINE
 format_date = header.format_date
 
 _FIRST_FIELD: Final = re.compile(rb"(?:>?From [^\r\n]*\r\n)?[!-9;-~]+[ \t]*:")
+_MAILBOX_LINE: Final = re.compile(rb">?From (?![ \t]*:)[^\r\n]*\r\n")  # a From field may have a space there, too
 _SAFE_WORD: Final = re.compile(r"[A-Za-z0-9.:_\[\]-]{1,255}")
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9.:_\[\]-]")
 _SAFE_PATH: Final = re.compile(r"[!-;=?-~]{1,254}")
@@ -31,11 +32,13 @@ _MESSAGE_ID: Final = re.compile(r"<([^<>]+)>")
 _MAX_MESSAGE_ID: Final = 995  # more cannot stand on a line in angle brackets
 
 _CONTROL_PREFIX: Final = b"x-gateway-"
-_SINGLE_CONTROLS: Final = frozenset((b"idempotency-key", b"x-gateway-metadata", b"x-gateway-send-at", b"x-gateway-ttl"))
+_SINGLE_CONTROLS: Final = frozenset(
+    (b"idempotency-key", b"x-gateway-metadata", b"x-gateway-priority", b"x-gateway-send-at", b"x-gateway-ttl")
+)
 _COMPLETED: Final = frozenset({b"date", b"from", b"message-id"})  # added where missing or without a value
 # Every field that is looked at, in lower case; the others only pass by. The second group is always taken out.
 _NAMES: Final = (
-    rb"(?:(from|date|message-id|received|subject|sender)"
+    rb"(?:(from|date|message-id|received|subject|sender|tls-required)"
     rb"|(bcc|re(?:sent-bcc|turn-path)|content-length|idempotency-key|x-gateway-[^:\s]*))[ \t\v\f]*:"
 )
 _FIELD: Final = re.compile(rb"\n" + _NAMES)
@@ -52,8 +55,9 @@ class Fixed(NamedTuple):
     `senders` are the addresses of every From and Sender field, for the check of allowed senders; a field that
     cannot be read for certain stands there as `unreadable From field`, which only the pattern `*` allows.
     `header_from` is the first From address, "" where From is unreadable. `message_id` is without angle brackets.
-    `metadata` is raw JSON text, `send_at` and `ttl` are as given. `unknown_controls` are X-Gateway-* fields of no
-    meaning here; `repeated_controls` those given twice that may stand once.
+    `metadata` is raw JSON text, `send_at`, `ttl` and `priority` are as given. `tls_optional`: the author wrote
+    `TLS-Required: no` (RFC 8689, 3). `unknown_controls` are X-Gateway-* fields of no meaning here; `repeated_controls`
+    those given twice that may stand once.
     """
 
     header: bytes
@@ -69,6 +73,8 @@ class Fixed(NamedTuple):
     metadata: str | None
     send_at: str | None
     ttl: str | None
+    priority: str | None
+    tls_optional: bool
     unknown_controls: tuple[str, ...]
     repeated_controls: tuple[str, ...]
     long_line: bool  # a line of more than 998 octets
@@ -91,6 +97,7 @@ class _Controls(NamedTuple):
     metadata: str | None = None
     send_at: str | None = None
     ttl: str | None = None
+    priority: str | None = None
     unknown: tuple[str, ...] = ()
     repeated: tuple[str, ...] = ()
 
@@ -125,13 +132,17 @@ def fix_header(
 ) -> Fixed:
     """The header of a message as it will be sent, and what the caller must know of it.
 
-    `raw` is canonical CRLF, up to and including the empty line (or b""). `envelope_sender`, `message_id`
+    `raw` is canonical CRLF, up to and including the empty line (or b""); a mailbox's `From ` line before it is taken
+    out. `envelope_sender`, `message_id`
     (without brackets) and `date` stand in for missing fields; a field without a value counts as missing.
 
     `rewrite_from` (an address in normal form) takes the place of every From address: the name stays, an address
     that can be answered goes into Reply-To where there is none, Sender goes. `aliases` and `default_domain` complete
     a From or Sender whose only address has no domain. Never raises.
     """
+    if (line := _MAILBOX_LINE.match(raw)) is not None:
+        # It is of a file, not of a message: behind our fields it would end the header for who reads it.
+        raw = raw[line.end() :]
     present: dict[bytes, _Field] = {}
     gone: list[_Field] = []
     senders: list[_Field] = []
@@ -192,6 +203,8 @@ def fix_header(
         metadata=controls.metadata,
         send_at=controls.send_at,
         ttl=controls.ttl,
+        priority=controls.priority,
+        tls_optional=b"tls-required" in present and _value(raw, present[b"tls-required"]).lower() == b"no",
         unknown_controls=controls.unknown,
         repeated_controls=controls.repeated,
         long_line=has_long_line(fixed),
@@ -300,6 +313,7 @@ def _controls(raw: bytes, gone: list[_Field]) -> _Controls:
         metadata=single.get(b"x-gateway-metadata"),
         send_at=single.get(b"x-gateway-send-at"),
         ttl=single.get(b"x-gateway-ttl"),
+        priority=single.get(b"x-gateway-priority"),
         unknown=tuple(unknown),
         repeated=tuple(repeated),
     )

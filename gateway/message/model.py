@@ -6,6 +6,9 @@ from typing import Any
 import msgspec
 
 PIECE_BYTES = 256 * 1024  # content is stored, hashed and sent in pieces of at most this size
+BY_POLICY = 0  # TLS to the next hops as the route and the recipient's domain have it
+TLS_REQUIRED = 1  # REQUIRETLS: verified TLS all the way, or not at all (RFC 8689, 4)
+TLS_OPTIONAL = 2  # "TLS-Required: no": rather in clear than not at all (RFC 8689, 5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +95,15 @@ class Submission:
     delay_s: float | None = None  # the same, from now on; at most one of the two
     ttl_s: float | None = None  # how long delivery is tried; None: delivery.expire_after
     priority: int = 1  # 0 high, 1 normal, 2 low
+    notify: int | None = None  # a sum of message/notify.py; None: as the key has it
+    require_tls: bool = False
 
 
 class SmtpEnvelope(msgspec.Struct, frozen=True, gc=False):
     """What SMTP said about a message, checked: addresses are normal (`address.parse_path`), `sender` "" is null.
 
     `protocol` is the Received field's: SMTP, ESMTP, ESMTPS, ESMTPA, ESMTPSA, UTF8SMTP… (RFC 3848, RFC 6531 4.3).
+    `notify` and `orcpt` are those of each recipient, or empty where nothing of the kind was said.
     """
 
     sender: str
@@ -107,3 +113,8 @@ class SmtpEnvelope(msgspec.Struct, frozen=True, gc=False):
     protocol: str
     smtputf8: bool
     eight_bit: bool
+    notify: tuple[int | None, ...] = ()  # sums of message/notify.py; None: as the key has it
+    orcpt: tuple[str, ...] = ()  # type;address as it came (RFC 3461, 4.2), "" without
+    ret: str = ""  # FULL | HDRS | ""
+    envid: str = ""  # xtext as it came
+    require_tls: bool = False

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from typing import Final, NamedTuple
 
-from gateway.config import Limit, Network
+from gateway.config import Duplicates, Limit, Network
 from gateway.errors import Reason, Refused
 from gateway.store.records import KeyRecord
 
@@ -48,6 +48,8 @@ class Principal:
     default_domain: str | None = None
     aliases: tuple[tuple[str, str], ...] = ()
     rewrite_from: str | None = None
+    duplicates: Duplicates = Duplicates.AT_LEAST_ONCE
+    dsn: int | None = None  # as in KeyConfig
 
 
 def make_key(prefix: str = DEFAULT_PREFIX) -> str:
@@ -191,4 +193,6 @@ def _principal(record: KeyRecord) -> Principal:
         expires_at=record.expires_at,
         limits=record.limits,
         networks=record.networks,
+        duplicates=record.duplicates,
+        dsn=record.dsn,
     )

@@ -19,7 +19,7 @@ from gateway.smtp.auth import Authentication
 from gateway.smtp.client import Client
 from gateway.smtp.content import ContentReader
 from gateway.smtp.door import Door
-from gateway.smtp.grammar import BadAddress, BadCommand
+from gateway.smtp.grammar import BadCommand, Unusable
 from gateway.smtp.lines import LineReader
 from gateway.smtp.need import Need, Room
 from gateway.smtp.patience import Patience
@@ -183,7 +183,7 @@ class Engine:
             if line is None:
                 return False
             self._obey(line)
-        except BadAddress as bad:
+        except Unusable as bad:
             self._refuse(bad.reply)
         except BadCommand as bad:
             self._auth.cancel()
@@ -253,7 +253,7 @@ class Engine:
         self.transaction = None  # RFC 5321, 4.1.4
 
     def _do_starttls(self, argument: str) -> None:
-        _no_argument(argument)
+        grammar.parse_nothing(argument)
         if self._client.tls:
             raise BadCommand(replies.ALREADY_TLS)
         if not self._rules.starttls:
@@ -282,13 +282,15 @@ class Engine:
         if self.transaction is not None:
             raise BadCommand(replies.MAIL_TWICE)
         principal = self._principal()
-        address, size, eight_bit, utf8 = grammar.parse_mail(argument)
-        if size > self._rules.max_bytes:
+        mail = grammar.parse_mail(argument)
+        if mail.size > self._rules.max_bytes:
             self._refuse(replies.TOO_LARGE)  # RFC 1870, 6.1
-            return
-        sender = self._door.check_sender(principal, address, self._client.peer)
-        self.transaction = Transaction(principal, sender, size, eight_bit=eight_bit, utf8=utf8)
-        self._out.append(replies.SENDER_OK)
+        elif mail.require_tls and not self._client.tls:
+            self._refuse(replies.REQUIRETLS_IN_CLEAR)  # RFC 8689, 2: nobody announced it here
+        else:
+            sender = self._door.check_sender(principal, mail.address, self._client.peer)
+            self.transaction = Transaction(principal, sender, mail)
+            self._out.append(replies.SENDER_OK)
 
     def _principal(self) -> Any:
         """Who answers for a transaction: the authenticated key, or the one of the client's network."""
@@ -312,14 +314,13 @@ class Engine:
         if len(transaction.recipients) >= self._rules.max_recipients:
             self._refuse(replies.TOO_MANY_RECIPIENTS)
             return
-        address = grammar.parse_rcpt(argument, utf8=transaction.utf8)
-        recipient = self._door.check_recipient(transaction.principal, address, self._client.peer)
-        transaction.recipients.append(recipient)
+        rcpt = grammar.parse_rcpt(argument, utf8=transaction.utf8)
+        transaction.add(self._door.check_recipient(transaction.principal, rcpt.address, self._client.peer), rcpt)
         self._out.append(replies.RECIPIENT_OK)
 
     def _do_data(self, argument: str) -> None:
         self._wary = True
-        _no_argument(argument)
+        grammar.parse_nothing(argument)
         transaction = self.transaction
         if transaction is None:
             raise BadCommand(replies.MAIL_FIRST)
@@ -338,7 +339,7 @@ class Engine:
         self._reader = ContentReader(max_bytes=self._rules.max_bytes, convert=self._rules.convert)
 
     def _do_rset(self, argument: str) -> None:
-        _no_argument(argument)
+        grammar.parse_nothing(argument)
         self._idle(replies.OK)
         self._wary = False
         self.transaction = None
@@ -355,7 +356,7 @@ class Engine:
         self._idle(replies.HELP)
 
     def _do_quit(self, argument: str) -> None:
-        _no_argument(argument)
+        grammar.parse_nothing(argument)
         self.end(replies.BYE)
 
     def _do_bdat(self, _: str) -> None:
@@ -395,8 +396,3 @@ class Engine:
 
     def _idle(self, reply: bytes) -> None:
         self._say(self._patience.idle(reply))
-
-
-def _no_argument(argument: str) -> None:
-    if argument:
-        raise BadCommand(replies.NO_ARGUMENT)

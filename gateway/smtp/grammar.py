@@ -1,14 +1,15 @@
-"""The arguments of MAIL and RCPT (RFC 5321, 4.1.2; RFC 1870, 4954, 6152, 6531).
+"""The arguments of MAIL and RCPT (RFC 5321, 4.1.2; RFC 1870, 3461, 4954, 6152, 6531, 6533, 8689).
 
 Guarantees: linear time; addresses come out in the normal form of `message.address`, local parts alone (`root`) too;
 stray spaces round the path are taken, anything else that the grammar does not know is refused with the reply that says
-so. It does not ask who may use an address, nor what the domain of `root` is.
+so. It does not ask who may use an address, nor what the domain of `root` is, nor whether there is TLS.
 """
 
 import re
 from typing import Final, NamedTuple
 
 from gateway.errors import GatewayError
+from gateway.message import notify, xtext
 from gateway.message.address import AddressError, UnqualifiedError, parse_path
 from gateway.smtp import replies
 
@@ -18,6 +19,8 @@ _FROM: Final = re.compile("(?i:FROM):" + _PATH)
 _TO: Final = re.compile("(?i:TO):" + _PATH)
 _MAX_SIZE_DIGITS: Final = 20  # RFC 1870, 3
 _ANY_DOMAIN: Final = "@x"
+_MAX_ENVID: Final = 100  # characters, RFC 3461 4.4
+_NOTIFY: Final = {"SUCCESS": notify.SUCCESS, "FAILURE": notify.FAILURE, "DELAY": notify.DELAY}
 
 
 class BadCommand(GatewayError):
@@ -28,41 +31,78 @@ class BadCommand(GatewayError):
         self.reply = reply
 
 
-class BadAddress(BadCommand):
-    """An address that cannot be used: of the message, so it is no sign of a broken client."""
+class Unusable(BadCommand):
+    """What is said of a message and cannot be used: that is no sign of a broken client."""
+
+
+class BadAddress(Unusable):
+    """An address that cannot be used."""
 
 
 class Mail(NamedTuple):
-    """MAIL FROM. `address` is "" for the null sender, and may have no domain; `size` is what was declared, else 0."""
+    """MAIL FROM. `address` is "" for the null sender, and may have no domain; `size` is what was declared, else 0;
+    `ret` is FULL or HDRS, `envid` xtext as it came, each "" where it was not said."""
 
     address: str
-    size: int
-    eight_bit: bool
-    utf8: bool
+    size: int = 0
+    eight_bit: bool = False
+    utf8: bool = False
+    ret: str = ""
+    envid: str = ""
+    require_tls: bool = False
+
+
+class Rcpt(NamedTuple):
+    """RCPT TO. `address` may have no domain; `notify` is a sum of message/notify.py with ASKED, None where it was not
+    said; `orcpt` is as it came, else ""."""
+
+    address: str
+    notify: int | None = None
+    orcpt: str = ""
+
+
+def parse_nothing(argument: str) -> None:
+    """Of a command without an argument. Raises BadCommand."""
+    if argument:
+        raise BadCommand(replies.NO_ARGUMENT)
 
 
 def parse_mail(argument: str) -> Mail:
-    """`FROM:<a@b> SIZE=1 BODY=8BITMIME SMTPUTF8 AUTH=<>`. Raises BadCommand, BadAddress."""
+    """`FROM:<a@b> SIZE=1 BODY=8BITMIME SMTPUTF8 AUTH=<> RET=HDRS ENVID=x REQUIRETLS`. Raises BadCommand."""
     match = _FROM.fullmatch(argument)
     if match is None:
         raise _malformed(argument, "FROM")
     path, parameters = match.groups()
     if parameters is None:
-        return Mail(_address(path, utf8=False) if path else "", 0, eight_bit=False, utf8=False)
-    size, eight_bit, utf8 = _mail_parameters(parameters)
-    return Mail(_address(path, utf8=utf8) if path else "", size, eight_bit, utf8)
+        return Mail(_address(path, utf8=False) if path else "")
+    given = _parameters(parameters)
+    size = _size(given.pop("SIZE", "0"))
+    eight_bit = _body(given.pop("BODY", "7BIT"))
+    utf8 = _flag(given, "SMTPUTF8")  # RFC 6531, 3.4
+    given.pop("AUTH", None)  # RFC 4954, 5: who vouches for it means nothing here
+    address = _address(path, utf8=utf8) if path else ""
+    if not given:
+        return Mail(address, size, eight_bit, utf8)
+    ret, envid = _ret(given.pop("RET", None)), _envid(given.pop("ENVID", None))
+    require_tls = _flag(given, "REQUIRETLS")  # RFC 8689, 2
+    if given:
+        raise BadCommand(replies.UNKNOWN_PARAMETER)
+    return Mail(address, size, eight_bit, utf8, ret, envid, require_tls)
 
 
-def parse_rcpt(argument: str, *, utf8: bool) -> str:
-    """`TO:<a@b>`; the address, or a local part alone. `utf8`: MAIL said SMTPUTF8. Raises BadCommand, BadAddress."""
+def parse_rcpt(argument: str, *, utf8: bool) -> Rcpt:
+    """`TO:<a@b> NOTIFY=NEVER ORCPT=rfc822;a@b`. `utf8`: MAIL said SMTPUTF8. Raises BadCommand."""
     match = _TO.fullmatch(argument)
     if match is None:
         raise _malformed(argument, "TO")
     path, parameters = match.groups()
-    if parameters is not None:
-        # RFC 5321, 4.1.1.11: no parameter of RCPT is announced.
+    if parameters is None:
+        return Rcpt(_address(path, utf8=utf8))
+    given = _parameters(parameters)
+    told, orcpt = _notify(given.pop("NOTIFY", None)), _orcpt(given.pop("ORCPT", None), utf8=utf8)
+    if given:
         raise BadCommand(replies.UNKNOWN_PARAMETER)
-    return _address(path, utf8=utf8)
+    return Rcpt(_address(path, utf8=utf8), told, orcpt)
 
 
 def _address(path: str, *, utf8: bool) -> str:
@@ -86,24 +126,24 @@ def _malformed(argument: str, word: str) -> BadCommand:
     return BadAddress(replies.line(f"501 5.1.3 Bad address; write {word}:<name@domain>"))
 
 
-def _mail_parameters(text: str) -> tuple[int, bool, bool]:
+def _parameters(text: str) -> dict[str, str]:
     seen: dict[str, str] = {}
     for word in text.split(" "):
         name, _, value = word.partition("=")
         name = name.upper()
         if name in seen:
-            raise BadCommand(replies.BAD_PARAMETER)
+            raise Unusable(replies.PARAMETER_TWICE)
         if name:
             seen[name] = value
-    size = _size(seen.pop("SIZE", "0"))
-    eight_bit = _body(seen.pop("BODY", "7BIT"))
-    utf8 = seen.pop("SMTPUTF8", None)
-    if utf8:
-        raise BadCommand(replies.BAD_PARAMETER)  # RFC 6531, 3.4: it takes no value
-    seen.pop("AUTH", None)  # RFC 4954, 5: who vouches for it means nothing here
-    if seen:
-        raise BadCommand(replies.UNKNOWN_PARAMETER)
-    return size, eight_bit, utf8 is not None
+    return seen
+
+
+def _flag(given: dict[str, str], name: str) -> bool:
+    """Whether a parameter that takes no value was said."""
+    value = given.pop(name, None)
+    if value:
+        raise BadCommand(replies.BAD_PARAMETER)
+    return value is not None
 
 
 def _size(value: str) -> int:
@@ -121,3 +161,53 @@ def _body(value: str) -> bool:
             return True
         case _:
             raise BadCommand(replies.BAD_PARAMETER)
+
+
+def _ret(value: str | None) -> str:
+    """What of a message comes back with a notification (RFC 3461, 4.3)."""
+    if value is None:
+        return ""
+    if (word := value.upper()) not in {"FULL", "HDRS"}:
+        raise Unusable(replies.BAD_RET)
+    return word
+
+
+def _envid(value: str | None) -> str:
+    """The client's own name for the transaction (RFC 3461, 4.4)."""
+    if value is None:
+        return ""
+    try:
+        text = xtext.decode(value)
+    except ValueError:
+        text = ""
+    if not 0 < len(text) <= _MAX_ENVID or not text.isascii():
+        raise Unusable(replies.BAD_ENVID)
+    return value
+
+
+def _notify(value: str | None) -> int | None:
+    """What the client wants to be told of a recipient (RFC 3461, 4.1)."""
+    if value is None:
+        return None
+    words = value.upper().split(",")
+    if words == ["NEVER"]:
+        return notify.ASKED
+    told = notify.ASKED
+    for word in words:
+        if word not in _NOTIFY:
+            raise Unusable(replies.BAD_NOTIFY)
+        told |= _NOTIFY[word]
+    return told
+
+
+def _orcpt(value: str | None, *, utf8: bool) -> str:
+    """Whom the author wrote to (RFC 3461, 4.2). It need not be an address, so it is looked at for form only."""
+    if value is None:
+        return ""
+    try:
+        xtext.original_recipient(value)
+    except ValueError:
+        raise Unusable(replies.BAD_ORCPT) from None
+    if not utf8 and not value.isascii():
+        raise Unusable(replies.BAD_ORCPT)  # RFC 6533, 3
+    return value

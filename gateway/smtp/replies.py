@@ -86,6 +86,12 @@ NO_RECIPIENTS: Final = b"554 5.5.1 No recipient was accepted\r\n"  # RFC 5321, 3
 TOO_MANY_RECIPIENTS: Final = b"452 4.5.3 Too many recipients\r\n"
 UNKNOWN_PARAMETER: Final = b"555 5.5.4 A parameter is not known\r\n"
 BAD_PARAMETER: Final = b"501 5.5.4 The value of a parameter is not understood\r\n"
+PARAMETER_TWICE: Final = b"501 5.5.4 A parameter may be given once\r\n"
+BAD_RET: Final = b"501 5.5.4 RET is FULL or HDRS\r\n"
+BAD_ENVID: Final = b"501 5.5.4 ENVID is xtext of 1 to 100 printable ASCII characters\r\n"
+BAD_NOTIFY: Final = b"501 5.5.4 NOTIFY is NEVER, or a list of SUCCESS, FAILURE and DELAY\r\n"
+BAD_ORCPT: Final = b"501 5.5.4 ORCPT is rfc822;address in xtext, or utf-8;address as RFC 6533 has it\r\n"
+REQUIRETLS_IN_CLEAR: Final = b"530 5.7.10 REQUIRETLS needs a connection with TLS\r\n"
 NEEDS_SMTPUTF8: Final = b"553 5.6.7 An address beyond ASCII needs the parameter SMTPUTF8\r\n"
 
 GO_AHEAD: Final = b"354 End data with <CR><LF>.<CR><LF>\r\n"

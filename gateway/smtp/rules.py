@@ -32,7 +32,7 @@ def rules_of(listener: SmtpListener, *, hostname: str, max_bytes: int, max_recip
         bare = BareNewlines.CONVERT if loopback or listener.networks else BareNewlines.REJECT
     starttls = listener.tls is ListenerTls.STARTTLS
     # RFC 9422, 4.1: RCPTMAX; RFC 1870, 3: SIZE in octets.
-    always = [f"SIZE {max_bytes}", "8BITMIME", "SMTPUTF8", "PIPELINING", f"LIMITS RCPTMAX={max_recipients}"]
+    always = [f"SIZE {max_bytes}", "8BITMIME", "SMTPUTF8", "PIPELINING", "DSN", f"LIMITS RCPTMAX={max_recipients}"]
     mechanisms = [] if listener.auth is Auth.NONE else ["AUTH PLAIN LOGIN"]
     if mechanisms and listener.plaintext_auth:
         mechanisms.append("AUTH=PLAIN LOGIN")  # how clients older than RFC 2554 look for it
@@ -47,7 +47,7 @@ def rules_of(listener: SmtpListener, *, hostname: str, max_bytes: int, max_recip
         greeting=f"220 {hostname} ESMTP\r\n".encode("ascii"),
         helo=f"250 {hostname}\r\n".encode("ascii"),
         ehlo_clear=_ehlo(hostname, clear),
-        ehlo_tls=_ehlo(hostname, always + mechanisms),
+        ehlo_tls=_ehlo(hostname, [*always, "REQUIRETLS", *mechanisms]),  # RFC 8689, 2: under TLS only
     )
 
 

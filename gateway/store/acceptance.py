@@ -15,7 +15,9 @@ import msgspec
 
 from gateway.errors import StoreError
 from gateway.events import EventType
+from gateway.message.priority import HIGH
 from gateway.runtime import Clock
+from gateway.store import flags
 from gateway.store.db import Row, Statements, Transaction
 from gateway.store.idempotency import Register
 from gateway.store.names import Counter, Names
@@ -123,7 +125,9 @@ class Acceptance:
         data = self._accepted_data(message)
         at = message.created_at
         for recipient, destination in zip(message.recipients, destinations, strict=True):
-            rows.recipients.append((message.id, recipient.id, recipient.address, destination, at))
+            rows.recipients.append(
+                (message.id, recipient.id, recipient.address, destination, at, recipient.notify, recipient.orcpt)
+            )
             rows.events.append((self._events.next(), message.id, recipient.id, _ACCEPTED, at, data))
         self._store(tx, rows)
 
@@ -175,8 +179,12 @@ class Acceptance:
             if later:
                 _schedule(rows, message, recipient, key, destination)
                 continue
-            rows.recipients.append((id_, recipient.id, recipient.address, destination, at))
+            rows.recipients.append(
+                (id_, recipient.id, recipient.address, destination, at, recipient.notify, recipient.orcpt)
+            )
             rows.ready.append((destination, message.priority, key, recipient.id, id_))
+            if message.priority == HIGH:
+                tx.urgent.add(destination)
             if tx.due.get(destination) is None:  # not known yet, or emptied by a claim in this group
                 tx.due[destination] = self._names.due(tx, destination)
         if later:
@@ -231,7 +239,9 @@ class Acceptance:
 
 def _schedule(rows: _Rows, message: NewMessage, recipient: NewRecipient, key: int, destination: int) -> None:
     id_, at, send_at = message.id, message.created_at, message.send_at
-    rows.scheduled.append((id_, recipient.id, recipient.address, destination, at, send_at))
+    rows.scheduled.append(
+        (id_, recipient.id, recipient.address, destination, at, recipient.notify, recipient.orcpt, send_at)
+    )
     rows.waiting.append((send_at, recipient.id, destination, message.priority, key, id_, SCHEDULE))
 
 
@@ -250,7 +260,7 @@ def _message_row(message: NewMessage, key: int) -> tuple[Any, ...]:
         facts.size,
         facts.header_size,
         facts.body_hash,
-        facts.eight_bit | facts.utf8_header << 1 | facts.dot_lines << 2,
+        flags.pack(message),
         message.tags,
         message.metadata,
         message.created_at,
@@ -258,6 +268,8 @@ def _message_row(message: NewMessage, key: int) -> tuple[Any, ...]:
         message.priority,
         len(message.recipients),
         message.piece_count,
+        message.envid,
+        message.send_at,
     )
 
 

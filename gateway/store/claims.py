@@ -7,19 +7,17 @@ says so for it alone.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import msgspec
 
-from gateway.message.model import Facts
+from gateway.store import flags, reports
 from gateway.store.db import Row, Statements, Transaction
 from gateway.store.names import Counter, Names
 from gateway.store.queue import INLINE_BYTES, Claimed, Leased
 
 PRIORITIES: Final = (0, 1, 2)
 _LOWEST: Final = -(1 << 63)
-RECLAIM_ROWS: Final = 500
 
 
 class Wish(msgspec.Struct, frozen=True, gc=False):
@@ -27,14 +25,6 @@ class Wish(msgspec.Struct, frozen=True, gc=False):
 
     destination: int
     limit: int
-    until: int
-
-
-@dataclass(frozen=True, slots=True)
-class Renewal:
-    """The arguments of a renewal."""
-
-    recipients: Sequence[tuple[int, int]]
     until: int
 
 
@@ -60,16 +50,6 @@ class Claims:
 
     def claim(self, tx: Transaction, wishes: Sequence[Wish]) -> list[list[Claimed]]:
         return [self._claim(tx, wish) for wish in wishes]
-
-    def renew(self, tx: Transaction, renewals: Sequence[Renewal]) -> list[None]:
-        for renewal in renewals:
-            rows = [(recipient, fence, renewal.until) for recipient, fence in renewal.recipients]
-            tx.cursor.executemany(self._sql["leased_renew"], rows)
-        return [None] * len(renewals)
-
-    def reclaim(self, tx: Transaction, moments: Sequence[int]) -> list[int]:
-        """Give back what a dead process had in hand, and what run out, a bounded number at a time."""
-        return [self._reclaim(tx, now) for now in moments]
 
     def due(self, tx: Transaction, calls: Sequence[None]) -> list[None]:
         """Tell the queue what is claimable, at the start."""
@@ -136,7 +116,7 @@ class Claims:
         leases: list[Row] = []
         in_hand: dict[int, list[Leased]] = {}
         for pick in picks:
-            id_, address, attempts, uncertain = recipients[pick.recipient]
+            id_, address, attempts, uncertain, asked, orcpt = recipients[pick.recipient]
             message = messages[pick.message]
             leases.append(
                 (
@@ -152,18 +132,19 @@ class Claims:
                     message[14],
                     message[15],
                     message[12],
+                    asked and reports.to_tell(asked, message[4]),
+                    1 if message[10] & flags.AT_MOST_ONCE else 0,
                 )
             )
-            leased = Leased(id_, address, attempts, fence, bool(uncertain))
+            leased = Leased(id_, address, attempts, fence, bool(uncertain), asked & reports.ASKED_BITS, orcpt)
             in_hand.setdefault(pick.message, []).append(leased)
         many(self._sql["leased_add"], leases)
         return [self._claimed(tx, messages[id_], tuple(hand)) for id_, hand in in_hand.items()]
 
     def _claimed(self, tx: Transaction, row: Row, recipients: tuple[Leased, ...]) -> Claimed:
-        flags = row[10]
-        facts = Facts(row[7], row[8], row[9], bool(flags & 1), bool(flags & 2), bool(flags & 4))
-        content = row[17]
-        if content is not None and hashlib.sha256(content).digest() != row[16]:
+        packed = row[10]
+        content = row[18]
+        if content is not None and hashlib.sha256(content).digest() != row[17]:
             content = None
         return Claimed(
             message=row[0],
@@ -173,21 +154,15 @@ class Claims:
             envelope_sender=row[4],
             header_from=row[5],
             message_id=row[6],
-            facts=facts,
+            facts=flags.facts(packed, row[7], row[8], row[9]),
             created_at=row[11],
             expires_at=row[12],
             priority=row[13],
             piece_count=row[15],
             content=content,
             recipients=recipients,
+            ret=flags.ret(packed),
+            envid=row[16],
+            tls_wish=flags.tls_wish(packed),
+            at_most_once=bool(packed & flags.AT_MOST_ONCE),
         )
-
-    def _reclaim(self, tx: Transaction, now: int) -> int:
-        rows = tx.all(self._sql["leased_lost"], (self._owner, now, RECLAIM_ROWS))
-        many = tx.cursor.executemany
-        many(self._sql["leased_delete"], [(row[0],) for row in rows])
-        many(self._sql["recipient_uncertain"], [(row[4], row[0]) for row in rows])
-        many(self._sql["ready_add"], [(row[1], row[2], row[3], row[0], row[4]) for row in rows])
-        for destination in {row[1] for row in rows}:
-            tx.due[destination] = self._names.due(tx, destination)
-        return len(rows)

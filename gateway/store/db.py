@@ -44,13 +44,15 @@ class Transaction:
 
     `due` says of destinations that they have claimable recipients now, or (None) that they have none left. `wake_at`
     is the earliest time for which something was made to wait (0: what waits has changed and must be asked), or NEVER;
-    `surveyed` says that nothing else waits for an earlier time.
+    `surveyed` says that nothing else waits for an earlier time. `urgent` are the destinations for which something of
+    high priority was accepted.
     """
 
     cursor: Cursor
     due: dict[int, Due | None] = field(default_factory=dict)
     wake_at: int = NEVER
     surveyed: bool = False
+    urgent: set[int] = field(default_factory=set)
 
     def wait(self, at: int) -> None:
         """Something waits for that time."""

@@ -1,12 +1,13 @@
 """What happens to a message when its recipients become final: when it is done, and when its content is
 erased.
 
-Guarantees: content goes in the transaction of the last result where nothing is to be kept, else at a stated
-time. The usual message, with one recipient, costs no question to the database.
+Guarantees: content goes in the transaction of the last result where nothing is to be kept, else at a stated time, and
+not before its submitter was told what is to be told. The usual message, with one recipient, costs no question to the
+database.
 """
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -17,13 +18,24 @@ _MS: Final = 1000
 
 
 class Ended(msgspec.Struct, frozen=True, gc=False):
-    """A recipient that became final just now; `recipients` and `pieces` are counts of its message."""
+    """A recipient that became final just now; `recipients` and `pieces` are counts of its message. `told`: that is to
+    be told to its submitter."""
 
     message: int
     recipients: int
     pieces: int
     expires_at: int
     delivered: bool
+    told: bool = False
+
+
+class _Done(NamedTuple):
+    """A message that has no open recipient left: one of those that ended last, whether all were delivered, and whether
+    something is to be told of it."""
+
+    last: Ended
+    delivered: bool
+    told: bool
 
 
 class Endings:
@@ -36,39 +48,38 @@ class Endings:
 
     def end(self, tx: Transaction, ended: Sequence[Ended], now: int) -> None:
         """Note recipients that became final; each is named once in its life."""
-        done = [(one, one.delivered) for one in ended if one.recipients == 1]
+        done = [_Done(one, one.delivered, one.told) for one in ended if one.recipients == 1]
         if len(done) < len(ended):
             done += self._last_of_several(tx, [one for one in ended if one.recipients > 1])
         erase: list[tuple[int]] = []
         erase_pieces: list[tuple[int]] = []
         later: list[tuple[int, int]] = []
-        for one, delivered in done:
+        for one, delivered, told in done:
             keep_ms = self._keep_delivered_ms if delivered else self._keep_failed_ms
-            if keep_ms > 0:
+            if keep_ms > 0 or told:  # what is to be told quotes the header: the sweep waits for it
                 later.append((now + keep_ms, one.message))
                 continue
             erase.append((one.message,))
             if one.pieces > 1:
                 erase_pieces.append((one.message,))
         many = tx.cursor.executemany
-        many(self._sql["expiry_delete"], [(one.expires_at, one.message) for one, _ in done])
+        many(self._sql["expiry_delete"], [(one.expires_at, one.message) for one, *_ in done])
         many(self._sql["content_delete"], erase)
         if erase_pieces:
             many(self._sql["pieces_delete"], erase_pieces)
         if later:
             many(self._sql["erase_add"], later)
 
-    def _last_of_several(self, tx: Transaction, ended: Sequence[Ended]) -> list[tuple[Ended, bool]]:
-        """Of messages with several recipients: those that have no open one left, and whether all were
-        delivered."""
+    def _last_of_several(self, tx: Transaction, ended: Sequence[Ended]) -> list[_Done]:
+        """Of messages with several recipients: those that have no open one left."""
         by_message: dict[int, list[Ended]] = {}
         for one in ended:
             by_message.setdefault(one.message, []).append(one)
-        done: list[tuple[Ended, bool]] = []
+        done: list[_Done] = []
         for message, some in by_message.items():
             undelivered = sum(not one.delivered for one in some)
             row = tx.one(self._sql["pending_end"], (message, len(some), undelivered))
             if row is not None and row[0] == 0:
                 tx.cursor.execute(self._sql["pending_delete"], (message,))
-                done.append((some[0], row[1] == 0))
+                done.append(_Done(some[0], row[1] == 0, bool(row[2])))
         return done

@@ -10,10 +10,12 @@ from typing import Final
 
 import msgspec
 
-from gateway.events import BounceClass, EventType
+from gateway.events import BounceClass, EventType, State
+from gateway.store import reports
 from gateway.store.db import Row, Statements, Transaction
 from gateway.store.ending import Ended, Endings
 from gateway.store.names import Counter
+from gateway.store.reports import Noted
 from gateway.store.settlement import EventData
 
 STEP_MESSAGES: Final = 100
@@ -58,7 +60,7 @@ class Expiry:
         rows = tx.all(self._sql["recipients_open"], (message,))
         if facts is None or not rows:
             return 0
-        priority, key, recipients, pieces = facts
+        priority, key, recipients, pieces, sender = facts
         many = tx.cursor.executemany
         # It stands in one of the three, or in none; which one is not worth asking.
         many(self._sql["ready_remove"], [(row[1], priority, key, row[0]) for row in rows])
@@ -67,12 +69,17 @@ class Expiry:
         many(self._sql["held_remove"], [(row[1], row[0]) for row in rows])
         many(self._sql["recipient_expire"], [(message, row[0], now) for row in rows])
         many(self._sql["event_add"], [self._event(message, row, now) for row in rows])
-        ended = Ended(message, recipients, pieces, at, delivered=False)
+        noted = Noted()
+        for row in rows:
+            if tell := reports.to_tell(row[7], sender):
+                noted.end(message, row[0], tell, State.FAILED, now)
+        noted.write(tx, self._sql)
+        ended = Ended(message, recipients, pieces, at, delivered=False, told=bool(noted.told))
         self._endings.end(tx, [ended] * len(rows), now)
         return len(rows)
 
     def _event(self, message: int, row: Row, now: int) -> Row:
-        id_, _, attempts, _, reply, host, uncertain = row
+        id_, _, attempts, _, reply, host, uncertain, _ = row
         data = EventData(
             reply=reply,
             host=host,

@@ -10,7 +10,7 @@ Guarantees of every engine:
 Times are Unix milliseconds. Errors: StoreError, StoreFull. The queue knows nothing of SMTP, HTTP or routes' meaning.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,11 +21,16 @@ from gateway.message.model import Facts
 
 
 class NewRecipient(msgspec.Struct, frozen=True, gc=False):
-    """One envelope recipient. `domain` is the queue's cut: the recipient's domain, or "" where a relay takes all."""
+    """One envelope recipient. `domain` is the queue's cut: the recipient's domain, or "" where a relay takes all.
+
+    `notify` is a sum of message/notify.py; `orcpt` the original recipient as it came (RFC 3461, 4.2), "" without.
+    """
 
     id: int
     address: str
     domain: str
+    notify: int = 0
+    orcpt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,7 @@ class NewMessage(msgspec.Struct, frozen=True, gc=False):
     account: str
     key: str  # name of the key
     route: str
-    door: str  # "http" | "smtp"
+    door: str  # "http" | "smtp" | "dsn"
     envelope_sender: str  # "" is the null sender
     header_from: str  # the address DKIM's domain is taken from
     subject: str
@@ -62,6 +67,10 @@ class NewMessage(msgspec.Struct, frozen=True, gc=False):
     piece_count: int
     idempotency: IdempotencyKey | None = None
     send_at: int = 0  # its recipients are `scheduled` until then; 0: at once
+    ret: str = ""  # FULL | HDRS | "": what a notification returns (RFC 3461, 4.3)
+    envid: str = ""  # the envelope identifier as it came (RFC 3461, 4.4)
+    tls_wish: int = 0  # of message/model.py: BY_POLICY, TLS_REQUIRED, TLS_OPTIONAL
+    at_most_once: bool = False  # better lost than twice: what may have been delivered is not tried again
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +120,8 @@ class Leased(msgspec.Struct, frozen=True, gc=False):
     attempts: int  # tries so far, before this one
     fence: int
     possible_duplicate: bool
+    notify: int = 0
+    orcpt: str = ""
 
 
 class Claimed(msgspec.Struct, frozen=True, gc=False):
@@ -131,6 +142,10 @@ class Claimed(msgspec.Struct, frozen=True, gc=False):
     piece_count: int
     content: bytes | None
     recipients: tuple[Leased, ...]
+    ret: str = ""
+    envid: str = ""
+    tls_wish: int = 0
+    at_most_once: bool = False
 
 
 INLINE_BYTES = 64 * 1024
@@ -159,6 +174,7 @@ class Result(msgspec.Struct, frozen=True, gc=False):
     tls: str = ""  # protocol version, "" in clear
     note: str = ""  # why: a hint for people ("TLS failed, sent in clear")
     possible_duplicate: bool = False
+    dsn_passed: bool = False  # delivered to a host that promised to notify (RFC 3461, 5.2.1): nothing is left to tell
 
 
 class Attempt(msgspec.Struct, frozen=True, gc=False):
@@ -174,6 +190,46 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
     envelope_ms: int = 0  # from MAIL to the answer to DATA, or to the last answer that came
     content_ms: int = 0  # from there to the answer to the final dot
     wire_bytes: int = 0  # of the content as it was written, dot-stuffed, with the final dot
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A recipient whose submitter is to be told something. `kind` is one of message/notify.py: SUCCESS, FAILURE,
+    DELAY; `at` when it happened."""
+
+    recipient: int
+    address: str
+    orcpt: str
+    kind: int
+    at: int
+    state: State
+    attempts: int
+    reply: str
+    host: str
+    bounce_class: str
+    stage: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What is to be told of a message: the content of one or more delivery status notifications (RFC 3464)."""
+
+    message: int
+    uuid: bytes
+    account: str
+    key: str
+    route: str
+    envelope_sender: str  # never "": nobody is told of such mail
+    subject: str
+    message_id: str
+    facts: Facts
+    piece_count: int
+    ret: str
+    envid: str
+    created_at: int
+    expires_at: int
+    recipients: tuple[Told, ...]
+    tls_wish: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +353,9 @@ class Queue(Protocol):
     async def due(self) -> Sequence[Due]:
         """Destinations with claimable recipients."""
 
+    def urgent(self) -> Collection[int]:
+        """Destinations for which something of high priority was accepted since this was last asked."""
+
     async def claim(self, destination: int, limit: int, until: int) -> Sequence[Claimed]:
         """Take up to `limit` recipients: highest priority, then keys in turn, oldest first; leased until `until`."""
 
@@ -304,7 +363,22 @@ class Queue(Protocol):
         """Keep (recipient, fence) in hand until then."""
 
     async def settle(self, attempts: Sequence[Attempt]) -> int:
-        """Write results and their events; returns how many recipients were changed (stale fences are not)."""
+        """Write results and their events; returns how many recipients were changed (stale fences are not).
+
+        What a submitter wants to be told of them is written down too, in the same transaction: of failures, of
+        deliveries that no other host reports, and once of a delay. Recipients that `expire` fails likewise.
+        """
+
+    async def mark(self, recipients: Sequence[tuple[int, int]]) -> None:
+        """The final dot of these (recipient, fence) is about to leave: `reclaim` fails what is marked, as uncertain,
+        instead of giving it back. For messages that are `at_most_once`. StoreError where one is not in hand any more,
+        or it cannot be written: then the dot must not leave."""
+
+    async def reports(self, before: int, limit: int) -> Sequence[Report]:
+        """At most `limit` messages of which something is to be told since before that time, oldest first."""
+
+    async def report(self, report: Report, notices: Sequence[NewMessage]) -> None:
+        """Accept the notifications and forget what they tell, in one transaction; without any, just forget."""
 
     async def piece(self, message: int, index: int) -> bytes:
         """A stored piece, its hash checked. StoreError where it is missing or altered."""
@@ -314,7 +388,8 @@ class Queue(Protocol):
         nothing while nothing is due: it can be asked at every turn."""
 
     async def reclaim(self, now: int) -> int:
-        """Give back what was leased to a dead owner or whose lease ran out, marked `possible_duplicate`."""
+        """Give back what was leased to a dead owner or whose lease ran out, marked `possible_duplicate`; of messages
+        that are `at_most_once` fail what was marked, and give the rest back without that. Returns how many."""
 
     async def expire(self, now: int) -> int:
         """Fail queued recipients past `expires_at`, whatever else is stuck; returns how many."""

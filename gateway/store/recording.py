@@ -77,4 +77,5 @@ def _lease(message: NewMessage, key: int, destination: int, result: Result) -> R
         len(message.recipients),
         message.piece_count,
         message.expires_at,
+        0,  # its client was told in its own session
     )

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from gateway.config import Limit, Network
+from gateway.config import Duplicates, Limit, Network
 from gateway.errors import GatewayError
 from gateway.store.db import Cursor, Row, Statements, Transaction
 from gateway.store.readers import Readers
@@ -48,17 +48,23 @@ class KeyRecord:
     networks: tuple[Network, ...] = ()
     old_digest: bytes | None = None
     old_until: int | None = None
+    duplicates: Duplicates = Duplicates.AT_LEAST_ONCE
+    dsn: int | None = None  # as in KeyConfig
 
 
 @dataclass(frozen=True, slots=True)
 class DkimKeyRecord:
-    """A signing key of a domain; at most one of an algorithm is active. The private key is wrapped."""
+    """A signing key of a domain; at most one of an algorithm is active. The private key is wrapped.
+
+    One that is neither active nor retired is the next one.
+    """
 
     selector: str
     algorithm: str
     private_wrapped: bytes
     created_at: int
     active: bool
+    retired_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +91,17 @@ class TemplateRecord:
     updated_at: int
 
 
+@dataclass(frozen=True, slots=True)
+class StsRecord:
+    """The MTA-STS policy of a domain as it was fetched (RFC 8461): `id` of its TXT record, the text of the policy."""
+
+    domain: str
+    id: str
+    text: str
+    fetched_at: int
+    expires_at: int
+
+
 class Records(Protocol):
     """Errors: StoreError, StoreFull; Duplicate where said."""
 
@@ -101,6 +118,12 @@ class Records(Protocol):
     async def revoke_key(self, name: str, at: int) -> bool:
         """False where there is no such key, or it was revoked before."""
 
+    async def sts_policies(self, now: int) -> Sequence[StsRecord]:
+        """Those that are not expired."""
+
+    async def save_sts_policy(self, record: StsRecord) -> None:
+        """In place of the one before. Expired ones go with the sweep."""
+
     async def domains(self) -> Sequence[DomainRecord]:
         """All domains by name."""
 
@@ -110,6 +133,12 @@ class Records(Protocol):
     async def add_dkim_key(self, domain: str, record: DkimKeyRecord) -> bool:
         """An active key retires the others of its algorithm. False where there is no such domain; raises
         Duplicate where the selector is in use."""
+
+    async def activate_dkim_key(self, domain: str, selector: str, at: int) -> bool:
+        """The next key signs from now on, that of its algorithm before it is retired. False where it is no next key."""
+
+    async def forget_dkim_keys(self, retired_before: int) -> Sequence[tuple[str, str]]:
+        """Remove old keys; (domain, selector) of each."""
 
     async def remove_domain(self, name: str) -> bool:
         """A domain with its keys. False where there is none."""
@@ -163,6 +192,8 @@ class StoredRecords:
             record.revoked_at,
             msgspec.json.encode(record.limits).decode(),
             _text(tuple(map(str, record.networks))),
+            record.duplicates.value,
+            record.dsn,
         )
 
         def add(tx: Transaction) -> None:
@@ -182,11 +213,18 @@ class StoredRecords:
     async def revoke_key(self, name: str, at: int) -> bool:
         return await self._change(lambda tx: tx.one(self._sql["key_revoke"], (name, at)) is not None)
 
+    async def sts_policies(self, now: int) -> Sequence[StsRecord]:
+        return [StsRecord(*row) for row in await self._rows("sts_policies", (now,))]
+
+    async def save_sts_policy(self, record: StsRecord) -> None:
+        values = (record.domain, record.id, record.text, record.fetched_at, record.expires_at)
+        await self._change(lambda tx: tx.one(self._sql["sts_policy_put"], values))
+
     async def domains(self) -> Sequence[DomainRecord]:
         domains, keys = await self._readers.read(self._domain_rows)
         by_domain: dict[str, list[DkimKeyRecord]] = {}
-        for domain, selector, algorithm, wrapped, created_at, active in keys:
-            record = DkimKeyRecord(selector, algorithm, wrapped, created_at, bool(active))
+        for domain, selector, algorithm, wrapped, created_at, active, retired_at in keys:
+            record = DkimKeyRecord(selector, algorithm, wrapped, created_at, bool(active), retired_at)
             by_domain.setdefault(domain, []).append(record)
         return [
             DomainRecord(name, bool(require_dkim), created_at, tuple(by_domain.get(name, ())))
@@ -211,6 +249,20 @@ class StoredRecords:
             return True
 
         return await self._change(add)
+
+    async def activate_dkim_key(self, domain: str, selector: str, at: int) -> bool:
+        def activate(tx: Transaction) -> bool:
+            found = tx.one(self._sql["dkim_key_next"], (domain, selector))
+            if found is None:
+                return False
+            tx.cursor.execute(self._sql["dkim_key_retire"], (domain, found[0], at))
+            tx.cursor.execute(self._sql["dkim_key_activate"], (domain, selector))
+            return True
+
+        return await self._change(activate)
+
+    async def forget_dkim_keys(self, retired_before: int) -> Sequence[tuple[str, str]]:
+        return await self._change(lambda tx: tx.all(self._sql["dkim_keys_forget"], (retired_before,)))
 
     async def remove_domain(self, name: str) -> bool:
         def remove(tx: Transaction) -> bool:
@@ -267,7 +319,7 @@ class StoredRecords:
 
     def _add_dkim_key(self, tx: Transaction, domain: str, key: DkimKeyRecord) -> None:
         if key.active:
-            tx.cursor.execute(self._sql["dkim_key_retire"], (domain, key.algorithm))
+            tx.cursor.execute(self._sql["dkim_key_retire"], (domain, key.algorithm, key.created_at))
         values = (domain, key.selector, key.algorithm, key.private_wrapped, key.created_at, key.active)
         if tx.one(self._sql["dkim_key_add"], values) is None:
             raise Duplicate(f"The domain {domain} has a key with the selector {key.selector} already.")
@@ -303,6 +355,8 @@ def _key(row: Row) -> KeyRecord:
         networks=tuple(map(ip_network, _tuple(row[12]))),
         old_digest=row[13],
         old_until=row[14],
+        duplicates=Duplicates(row[15]),
+        dsn=row[16],
     )
 
 

@@ -11,11 +11,13 @@ from typing import Final
 import msgspec
 
 from gateway.events import State
+from gateway.message import notify
 from gateway.runtime import Clock
 from gateway.store.db import Row, Statements, Transaction
 from gateway.store.ending import Ended, Endings
 from gateway.store.names import Counter, Names
 from gateway.store.queue import Attempt, Result
+from gateway.store.reports import Noted
 from gateway.store.waiting import BACKOFF
 
 REPLY_CHARACTERS: Final = 4000  # of a remote reply that are kept
@@ -51,6 +53,7 @@ class _Rows:
     events: list[Row] = field(default_factory=list)
     attempts: list[Row] = field(default_factory=list)
     ended: list[Ended] = field(default_factory=list)
+    noted: Noted = field(default_factory=Noted)
 
 
 class Settlement:
@@ -128,7 +131,7 @@ class Settlement:
     def _result(
         self, tx: Transaction, rows: _Rows, attempt: Attempt, result: Result, *, lease: Row, number: int
     ) -> None:
-        recipient, _, destination, priority, key, message, uncertain, recipients, pieces, expires_at = lease
+        recipient, _, destination, priority, key, message, uncertain, recipients, pieces, expires_at, tell = lease
         rows.done.append((recipient,))
         doubtful = bool(uncertain) or result.possible_duplicate
         reply = _clean(result.reply[:REPLY_CHARACTERS])
@@ -142,9 +145,15 @@ class Settlement:
             if state is State.DEFERRED:
                 rows.waiting.append((result.next_at, recipient, destination, priority, key, message, BACKOFF))
                 tx.wait(result.next_at)
+                if tell:
+                    rows.noted.defer(message, recipient, tell, attempt.ended_at)
             elif state.final:
-                delivered = state is State.DELIVERED
-                rows.ended.append(Ended(message, recipients, pieces, expires_at, delivered))
+                if result.dsn_passed:
+                    tell &= ~notify.SUCCESS  # the other side tells (RFC 3461, 5.2.1)
+                told = tell != 0 and rows.noted.end(message, recipient, tell, state, attempt.ended_at)
+                rows.ended.append(
+                    Ended(message, recipients, pieces, expires_at, delivered=state is State.DELIVERED, told=told)
+                )
             else:
                 raise ValueError(f"an attempt cannot leave a recipient {state}")
             rows.settled.append(_settled(lease, result, reply, attempt.ended_at, doubtful=doubtful))
@@ -166,6 +175,7 @@ class Settlement:
         ):
             if some:
                 many(sql[name], some)
+        rows.noted.write(tx, sql)
         if rows.ended:
             self._endings.end(tx, rows.ended, self._clock.now_ms())
 

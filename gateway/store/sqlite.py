@@ -17,13 +17,14 @@ from gateway.config import Retention
 from gateway.errors import StoreError
 from gateway.events import State
 from gateway.runtime import Clock
-from gateway.store import connection, db, views
+from gateway.store import connection, db, reports, views
 from gateway.store.acceptance import Acceptance, Batch, Piece
-from gateway.store.claims import RECLAIM_ROWS, Claims, Renewal, Wish
+from gateway.store.claims import Claims, Wish
 from gateway.store.connection import Database
 from gateway.store.db import NEVER, Statements, Transaction
 from gateway.store.ending import Endings
 from gateway.store.expiry import START, Expiry
+from gateway.store.leases import RECLAIM_ROWS, Leases, Renewal
 from gateway.store.names import Counter, Names
 from gateway.store.queue import (
     Accepted,
@@ -39,12 +40,14 @@ from gateway.store.queue import (
     QueueRow,
     Ready,
     Replayed,
+    Report,
     RequestKey,
     Result,
 )
 from gateway.store.readers import Readers
 from gateway.store.recording import Passage, Recording
 from gateway.store.records import StoredRecords
+from gateway.store.reports import Reports, Telling
 from gateway.store.settlement import Settlement
 from gateway.store.sweep import Sweep
 from gateway.store.views import Views
@@ -77,14 +80,18 @@ class SqliteStore:
         endings = Endings(sql, retention)
         self._acceptance = Acceptance(sql, names, events, clock)
         self._claims = Claims(sql, names, tickets, owner=files.epoch)
+        self._leases = Leases(sql, names, events=events, endings=endings, owner=files.epoch)
         self._settlement = Settlement(sql, names, events=events, tickets=tickets, endings=endings, clock=clock)
+        self._reports = Reports(sql, self._acceptance, events=events, clock=clock)
         self._recording = Recording(sql, names, self._acceptance, self._settlement)
         self._waiting = Waiting(sql, names)
         self._expiry = Expiry(sql, events=events, endings=endings)
         self._sweep = Sweep(sql, events=events, retention=retention)
         self._views = Views(sql)
+        self._sql = sql
         self._names = names
         self._due: dict[int, Due] = {}
+        self._urgent: set[int] = set()
         self._wake_at = 0  # nothing waits for an earlier time; 0: not known
         self._readers = files.readers
         self.last_id = files.last_id  # no id up to it may be used again
@@ -153,16 +160,32 @@ class SqliteStore:
     async def due(self) -> Sequence[Due]:
         return tuple(self._due.values())
 
+    def urgent(self) -> set[int]:
+        """Destinations for which something of high priority was accepted since this was last asked."""
+        told, self._urgent = self._urgent, set()
+        return told
+
     async def claim(self, destination: int, limit: int, until: int) -> Sequence[Claimed]:
         if limit <= 0:
             return ()
         return await self._writer.submit(self._claims.claim, Wish(destination, limit, until))
 
     async def renew(self, recipients: Sequence[tuple[int, int]], until: int) -> None:
-        await self._writer.submit(self._claims.renew, Renewal(recipients, until))
+        await self._writer.submit(self._leases.renew, Renewal(recipients, until))
 
     async def settle(self, attempts: Sequence[Attempt]) -> int:
         return await self._writer.submit(self._settlement.settle, attempts)
+
+    async def mark(self, recipients: Sequence[tuple[int, int]]) -> None:
+        await self._writer.submit(self._leases.mark, recipients)
+
+    async def reports(self, before: int, limit: int) -> Sequence[Report]:
+        question = partial(reports.oldest, sql=self._sql, before=before, limit=limit)
+        return await self._readers.read(question) if limit > 0 else ()
+
+    async def report(self, report: Report, notices: Sequence[NewMessage]) -> None:
+        size = sum(_size(notice) for notice in notices)
+        await self._writer.submit(self._reports.report, Telling(report, notices), size)
 
     async def piece(self, message: int, index: int) -> bytes:
         return await self._readers.read(partial(self._views.piece, message=message, index=index))
@@ -178,7 +201,7 @@ class SqliteStore:
     async def reclaim(self, now: int) -> int:
         total = 0
         while True:
-            given_back = await self._writer.submit(self._claims.reclaim, now)
+            given_back = await self._writer.submit(self._leases.reclaim, now)
             total += given_back
             if given_back < RECLAIM_ROWS:
                 return total
@@ -254,6 +277,7 @@ class SqliteStore:
             else:
                 self._due[destination] = value
                 ready = True
+        self._urgent |= tx.urgent
         if ready:
             self.on_ready()
 

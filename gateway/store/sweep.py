@@ -1,8 +1,8 @@
-"""Dropping what is past its time: orphaned pieces, content, messages, events, idempotency records, free
-pages.
+"""Dropping what is past its time: orphaned pieces, content, messages, events, idempotency records, policies
+of MTA-STS, free pages.
 
-Guarantees: each step is small, so the writer is never held for long; nothing that is queued is dropped,
-whatever its age. It does not decide when to run.
+Guarantees: each step is small, so the writer is never held for long; nothing that is queued, or of which
+something is to be told, is dropped, whatever its age. It does not decide when to run.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ from gateway.store.idempotency import IDEMPOTENCY_MS
 from gateway.store.names import Counter
 
 ORPHAN_MS: Final = 3600 * 1000  # a piece without its message, since the last one came
+TOLD_MS: Final = 60 * 1000  # content of which something is to be told is looked at again after this
 STEP_MESSAGES: Final = 100
 STEP_ROWS: Final = 500
 FREE_PAGES: Final = 4096  # kept for reuse: 16 MB
@@ -36,6 +37,7 @@ class Sweep:
             self.messages,
             self.old_events,
             self.idempotency,
+            self.sts_policies,
             self.free_pages,
         )
 
@@ -54,6 +56,9 @@ class Sweep:
     def idempotency(self, tx: Transaction, moments: Sequence[int]) -> list[bool]:
         return [self._idempotency(tx, now) for now in moments]
 
+    def sts_policies(self, tx: Transaction, moments: Sequence[int]) -> list[bool]:
+        return [self._sts_policies(tx, now) for now in moments]
+
     def free_pages(self, tx: Transaction, moments: Sequence[int]) -> list[bool]:
         return [self._free_pages(tx) for _ in moments]
 
@@ -66,8 +71,9 @@ class Sweep:
 
     def _contents(self, tx: Transaction, now: int) -> bool:
         rows = tx.all(self._sql["erase_due"], (now, STEP_MESSAGES))
-        self._erase(tx, [(message,) for _, message in rows])
-        tx.cursor.executemany(self._sql["erase_delete"], rows)
+        self._erase(tx, [(message,) for _, message, told in rows if not told])
+        tx.cursor.executemany(self._sql["erase_delete"], [row[:2] for row in rows])
+        tx.cursor.executemany(self._sql["erase_add"], [(now + TOLD_MS, message) for _, message, told in rows if told])
         return len(rows) == STEP_MESSAGES
 
     def _messages(self, tx: Transaction, now: int) -> bool:
@@ -97,6 +103,11 @@ class Sweep:
         rows = tx.all(self._sql["idempotency_old"], (now - IDEMPOTENCY_MS, STEP_ROWS))
         tx.cursor.executemany(self._sql["idempotency_delete"], rows)
         return len(rows) == STEP_ROWS
+
+    def _sts_policies(self, tx: Transaction, now: int) -> bool:
+        rows = tx.all(self._sql["sts_policies_old"], (now, STEP_MESSAGES))
+        tx.cursor.executemany(self._sql["sts_policy_delete"], rows)
+        return len(rows) == STEP_MESSAGES
 
     def _free_pages(self, tx: Transaction) -> bool:
         """Give a bounded number of free pages back to the file system."""

@@ -58,6 +58,9 @@ def test_every_field() -> None:
             "variables": {"name": "Ann", "items": [{"price": 1.5}]},
             "send_at": "in 10m",
             "ttl": "4h",
+            "priority": "high",
+            "dsn": ["success", "delay"],
+            "require_tls": True,
         },
         LIMITS,
     )
@@ -84,6 +87,7 @@ def test_every_field() -> None:
     assert submission.template == "welcome"
     assert submission.variables == {"items": [{"price": 1.5}], "name": "Ann"}
     assert (submission.send_at, submission.delay_s, submission.ttl_s) == (None, 600, 14_400)
+    assert (submission.priority, submission.notify, submission.require_tls) == (0, 13, True)
 
 
 @pytest.mark.parametrize(
@@ -193,6 +197,12 @@ WRONG: list[tuple[str, Any, str]] = [
     ("ttl", True, "ttl: must be a duration such as 4h, or a whole number of seconds, got a boolean"),
     ("ttl", 1.5, "ttl: must be a duration such as 4h, or a whole number of seconds, got a number"),
     ("ttl", ["4h"], "ttl: must be a duration such as 4h, or a whole number of seconds, got a list"),
+    ("priority", 1, "priority: must be high, normal or low, got a number"),
+    ("priority", ["high"], "priority: must be high, normal or low, got a list"),
+    ("dsn", True, "dsn: must be never, success, failure or delay, or a list of them, got a boolean"),
+    ("dsn", ["never", 1], "dsn: must be never, success, failure or delay, or a list of them, got a list"),
+    ("require_tls", "true", "require_tls: must be true or false, got a string"),
+    ("require_tls", 1, "require_tls: must be true or false, got a number"),
     ("wait", True, "wait: must be a duration such as 10s, or a number of seconds, got a boolean"),
     ("wait", {}, "wait: must be a duration such as 10s, or a number of seconds, got an object"),
     ("idempotency_key", 1, "idempotency_key: must be a string, got a number"),

@@ -14,6 +14,7 @@
     STOP                                 the server begins to stop
     MESSAGE text                         the next message that was accepted, byte for byte
     ENVELOPE sender recipients           of that message; <> is the null sender
+    SAID name values                     a value of that envelope, or one for each recipient; - is none, yes and no
     NONE                                 no (further) message was accepted
 
 Lines of the client leave in one segment until the next line that is none.
@@ -45,6 +46,12 @@ ERRORS: dict[str, Exception] = {
 
 def unescaped(text: str) -> bytes:
     return text.encode("latin-1", "backslashreplace").decode("unicode_escape").encode("latin-1")
+
+
+def shown(value: str | int | None) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None or value == "" else str(value)
 
 
 class Player:
@@ -155,6 +162,11 @@ class Player:
                 sender, *recipients = text.split()
                 envelope = self.door.accepted[self.messages - 1].envelope
                 assert (envelope.sender or "<>", envelope.recipients) == (sender, tuple(recipients)), where
+            case "SAID":
+                name, _, wanted = text.partition(" ")
+                value = getattr(self.door.accepted[self.messages - 1].envelope, name)
+                said = " ".join(map(shown, value if isinstance(value, tuple) else (value,)))
+                assert said == unescaped(wanted).decode(), where
             case "NONE":
                 assert len(self.door.accepted) == self.messages, where
             case _:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from gateway.config import Auth, BareNewlines, Listen, SmtpListener
 from gateway.errors import Reason, Refused, StoreError, StoreFull
+from gateway.message import xtext
 from gateway.message.address import domain_of, parse_path
 from gateway.message.model import PIECE_BYTES
 from gateway.smtp import grammar, replies
@@ -34,6 +35,8 @@ WORDS = [
     b"RCPT TO:<b@example.org>",
     b"RCPT TO:<",
     b" SIZE=1 SMTPUTF8",
+    b" RET=HDRS ENVID=a+2Bb",
+    b" NOTIFY=NEVER ORCPT=rfc822;b",
     b"DATA",
     b"RSET",
     b"QUIT",
@@ -151,15 +154,43 @@ ADDRESSES = st.lists(
 
 
 @settings(max_examples=500, deadline=None)
-@given(ADDRESSES, st.sampled_from(["", " SIZE=1", " SMTPUTF8", " BODY=8BITMIME AUTH=<>", " X=1"]), st.booleans())
+@given(
+    ADDRESSES,
+    st.sampled_from(["", " SIZE=1", " SMTPUTF8", " BODY=8BITMIME AUTH=<>", " RET=FULL ENVID=a+2Bb REQUIRETLS", " X=1"]),
+    st.booleans(),
+)
 def test_an_argument_is_an_address_in_normal_form_or_refused(address: str, more: str, utf8: bool) -> None:
     parsed = parsed_or_refused(lambda: grammar.parse_mail(f"FROM:<{address}>{more}").address)
     if parsed is not None:
         assert parsed == "" or not CONTROL.search(parse_path(parsed if domain_of(parsed) else f"{parsed}@x"))
         assert grammar.parse_mail(f"FROM:<{parsed}> SMTPUTF8").address == parsed
-    parsed = parsed_or_refused(lambda: grammar.parse_rcpt(f"TO:<{address}>", utf8=utf8))
+    parsed = parsed_or_refused(lambda: grammar.parse_rcpt(f"TO:<{address}> NOTIFY=NEVER", utf8=utf8).address)
     assert parsed != ""
     assert utf8 or parsed is None or parsed.isascii()
+
+
+CODED: Final = st.lists(
+    st.sampled_from(
+        ["rfc822;", "utf-8;", ";", "a@b.de", "+2B", "+0D", "+2b", "+FF", "\\x{FC}", "\\x{D}", "ü", " ", "="]
+    )
+    | st.text(max_size=3),
+    max_size=12,
+).map("".join)
+
+
+@settings(max_examples=500, deadline=None)
+@given(CODED, st.booleans())
+def test_what_is_told_is_fit_for_a_header_or_refused(coded: str, utf8: bool) -> None:
+    assert parsed_or_refused(lambda: grammar.parse_rcpt(f"TO:<a@b.de> NOTIFY={coded}", utf8=utf8).address) in {
+        None,
+        "a@b.de",
+    }
+    orcpt = parsed_or_refused(lambda: grammar.parse_rcpt(f"TO:<a@b.de> ORCPT={coded}", utf8=utf8).orcpt)
+    if orcpt:
+        assert utf8 or orcpt.isascii()
+        assert not CONTROL.search("".join(xtext.original_recipient(orcpt)))
+    envid = parsed_or_refused(lambda: grammar.parse_mail(f"FROM:<> ENVID={coded}").envid)
+    assert not envid or xtext.decode(envid).isprintable()
 
 
 def parsed_or_refused(parse: Callable[[], str]) -> str | None:
@@ -191,6 +222,10 @@ SAYINGS: Final = tuple(
         b"MAIL FROM:<a@example.com>",
         b"MAIL FROM:<> SIZE=90000 BODY=8BITMIME",
         b"MAIL FROM:<scanner>",
+        b"MAIL FROM:<a@example.com> RET=HDRS ENVID=a+2Bb",
+        b"MAIL FROM:<a@example.com> REQUIRETLS RET=x",
+        b"RCPT TO:<b@example.org> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;b@example.org",
+        b"RCPT TO:<b@example.org> NOTIFY=NEVER,DELAY ORCPT=x",
         b'RCPT TO:<"b c"@example.org>',
         b"RCPT TO:<b@example.org>",
         b"RCPT TO:<@x.example:b@[192.0.2.1]>",

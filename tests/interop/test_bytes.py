@@ -38,6 +38,9 @@ def _canonical(raw: bytes) -> bytes:
     return text if text.endswith(b"\r\n") else text + b"\r\n"
 
 
+_MAILBOX_LINE: Final = re.compile(rb"\A>?From (?![ \t]*:)[^\r\n]*\r\n")
+
+
 def _without_removed(canonical: bytes) -> tuple[bytes, set[bytes]]:
     """The message without the fields that are taken out, and the names of the others.
 
@@ -45,6 +48,7 @@ def _without_removed(canonical: bytes) -> tuple[bytes, set[bytes]]:
     """
     if not _NAME.match(canonical):
         return canonical, set()
+    canonical = _MAILBOX_LINE.sub(b"", canonical)
     if b"\r\n\r\n" not in canonical:
         canonical += b"\r\n"
     end = canonical.find(b"\r\n\r\n") + 2

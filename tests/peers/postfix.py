@@ -22,7 +22,8 @@ _REALM = "postfix.test"
 _DAEMONS = ("/usr/lib/postfix/sbin", "/usr/libexec/postfix", "/usr/lib/postfix")
 
 _MASTER = """\
-{smtpd}
+127.0.0.1:{port} inet n - n - - smtpd
+127.0.0.1:{tls_port} inet n - n - - smtpd -o smtpd_tls_wrappermode=yes
 pickup    unix  n - n 60 1 pickup
 cleanup   unix  n - n - 0 cleanup
 qmgr      unix  n - n 300 1 qmgr
@@ -45,7 +46,8 @@ postlog   unix-dgram n - n - 1 postlogd
 
 
 class Postfix:
-    """`with Postfix() as postfix`: an instance that takes mail on `port` for every domain of `domains`.
+    """`with Postfix() as postfix`: an instance that takes mail on `port` for every domain of `domains`, and on
+    `tls_port` with TLS from the first byte.
 
     Mail arrives in one Maildir; `messages()` reads it back. `settings` are further lines of main.cf. With
     `submission` the port asks for STARTTLS and AUTH (USER, PASSWORD), with a certificate of `ca` for
@@ -59,7 +61,7 @@ class Postfix:
         submission: bool = False,
         settings: Mapping[str, str] | None = None,
     ) -> None:
-        self.port = free_port()
+        self.port, self.tls_port = free_port(), free_port()
         self.domains = domains
         self.submission = submission
         self.settings = dict(settings or {})
@@ -126,7 +128,7 @@ class Postfix:
         if self.submission:
             self._write_sasl(owner.pw_uid)
         (self.directory / "main.cf").write_text("".join(f"{k} = {v}\n" for k, v in self._main(owner).items()))
-        (self.directory / "master.cf").write_text(_MASTER.format(smtpd=f"127.0.0.1:{self.port} inet n - n - - smtpd"))
+        (self.directory / "master.cf").write_text(_MASTER.format(port=self.port, tls_port=self.tls_port))
 
     def _main(self, owner: pwd.struct_passwd) -> dict[str, str]:
         here = self.directory

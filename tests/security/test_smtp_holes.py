@@ -202,8 +202,8 @@ async def test_no_pipelining_nor_enhanced_codes_announced(door: FakeDoor) -> Non
     async with serving(config(), door) as server, client(server) as made:
         await made.say(b"EHLO x\r\nQUIT\r\n")
         said = (await made.reader.read()).decode("ascii").split("\r\n")
-    assert {"250-PIPELINING", "250 ENHANCEDSTATUSCODES", "250-8BITMIME", "250-SMTPUTF8"} <= set(said)
-    assert not [line for line in said if line[4:] in {"CHUNKING", "DSN", "BINARYMIME", "REQUIRETLS"}]
+    assert {"250-PIPELINING", "250 ENHANCEDSTATUSCODES", "250-8BITMIME", "250-SMTPUTF8", "250-DSN"} <= set(said)
+    assert not [line for line in said if line[4:] in {"CHUNKING", "BINARYMIME", "REQUIRETLS"}]
 
 
 async def test_a_slow_upload_killed_by_the_command_timeout(door: FakeDoor) -> None:
@@ -272,9 +272,10 @@ async def test_a_failed_handshake_is_only_an_eof(
 
 
 async def test_dsn_parameters(door: FakeDoor) -> None:
-    """#183: refused as unknown for as long as DSN is not announced."""
-    said = await refused_senders(door, b"<a@example.com> RET=HDRS", b"<a@example.com> ENVID=QQ314159")
-    assert [line[:9] for line in said] == ["555 5.5.4"] * 2
+    """#183: known; nothing of them can become a line of a notification."""
+    bad = (b"ENVID=a+0D+0ABcc:", b"ENVID=a+0a", b"RET=HDRS+0D", b"ENVID=+C2+85", b"RET=HDRS RET=FULL")
+    said = await refused_senders(door, *[b"<a@example.com> " + one for one in bad])
+    assert [line[:9] for line in said] == ["501 5.5.4"] * len(bad)
 
 
 async def test_long_lines_are_refused(door: FakeDoor) -> None:

@@ -14,6 +14,7 @@ MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
 LEASE_MS = 10 * MINUTE_MS
+EVER = 1 << 60
 
 
 @dataclass(slots=True)
@@ -48,6 +49,9 @@ class Post:
         id_: int | None = None,
         subject: str = "Hello",
         send_at: int = 0,
+        sender: str = "sender@example.org",
+        notify: int = 0,
+        at_most_once: bool = False,
     ) -> NewMessage:
         recipients = to or ("ann@example.com",)
         content = ((0, b"Subject: Hello\r\n\r\nBody\r\n"),) if pieces is None else tuple(pieces)
@@ -60,7 +64,7 @@ class Post:
             key=key,
             route=route,
             door="http",
-            envelope_sender="sender@example.org",
+            envelope_sender=sender,
             header_from="from@example.org",
             subject=subject,
             message_id="abc@example.org",
@@ -72,7 +76,8 @@ class Post:
             expires_at=at + lifetime_ms,
             priority=priority,
             recipients=tuple(
-                NewRecipient(self.ids.next(), address, address.partition("@")[2]) for address in recipients
+                NewRecipient(self.ids.next(), address, address.partition("@")[2], notify, f"rfc822;{address}")
+                for address in recipients
             ),
             pieces=content,
             piece_count=piece_count,
@@ -80,6 +85,9 @@ class Post:
             if idempotency
             else None,
             send_at=send_at,
+            ret="HDRS",
+            envid="QQ314159",
+            at_most_once=at_most_once,
         )
 
 
@@ -94,6 +102,11 @@ async def claim_all(queue: Queue, until: int, *, limit: int = 1000) -> list[Clai
     for due in await queue.due():
         found += await queue.claim(due.destination, limit, until)
     return found
+
+
+async def told(queue: Queue) -> list[tuple[str, int]]:
+    """Whom something is to be told of, and what (message/notify.py)."""
+    return [(one.address, one.kind) for report in await queue.reports(EVER, 100) for one in report.recipients]
 
 
 def attempt(

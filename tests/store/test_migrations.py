@@ -6,15 +6,18 @@ from typing import Any
 
 import apsw
 import pytest
+from msgspec.structs import replace
 
+from gateway.config import Duplicates
 from gateway.errors import StoreError
+from gateway.events import State
 from gateway.store import connection as store_connection
 from gateway.store import db
 from gateway.store.db import Migration
 from gateway.store.queue import Accepted, Conflict, RequestKey
 from gateway.store.records import TemplateRecord
 from gateway.store.sqlite import SqliteStore
-from tests.store.mail import LEASE_MS, START_MS, Now, Post, claim_all
+from tests.store.mail import LEASE_MS, START_MS, Now, Post, attempt, claim_all
 
 Schema = list[tuple[Any, ...]]
 
@@ -38,6 +41,7 @@ def test_a_fresh_schema_is_that_of_every_step_in_turn() -> None:
     assert schema(stepwise) == schema(fresh)
     names = {name for kind, name, _ in schema(fresh) if kind == "table"}
     assert {"message", "recipient", "ready", "waiting", "held", "suppression", "dkim_key", "template"} <= names
+    assert {"report", "sts_policy"} <= names
 
 
 SCHEMA_1_DATA = f"""
@@ -71,11 +75,70 @@ async def test_a_database_of_schema_1_is_brought_up_and_works(tmp_path: Path, no
     (key,) = await store.records.keys()
     assert (key.name, key.scopes, key.limits, key.networks) == ("shop", ("send",), (), ())
     assert (key.old_digest, key.old_until) == (None, None)
+    assert (key.duplicates, key.dsn) == (Duplicates.AT_LEAST_ONCE, None)
     assert await store.records.rotate_key("shop", b"new", "mgw_", old_until=START_MS)
     template = TemplateRecord(bytes(16), "acme", "hello", "Hello", None, "text", START_MS, START_MS)
     assert await store.records.add_template(template, most=1)
     await store.close()
 
+    upgraded, fresh = apsw.Connection(str(path)), apsw.Connection(":memory:")
+    db.migrate(fresh.cursor(), db.migrations())
+    assert schema(upgraded) == schema(fresh)
+    upgraded.close()
+
+
+SCHEMA_3_DATA = f"""
+INSERT INTO destination (id, route, domain) VALUES (1, 'direct', 'example.com');
+INSERT INTO key_ref (id, name) VALUES (1, 'shop');
+INSERT INTO message VALUES (5, x'{"05" * 16}', 'acme', 1, 'smtp', 's@example.org', 's@example.org', 'Hello', 'a@b',
+    12, 4, x'00', 7, '[]', '{{}}', {START_MS}, {START_MS + 9_000_000}, 1, 5, 1);
+INSERT INTO content VALUES (5, x'{hashlib.sha256(b"a: b" + b"x" * 8).hexdigest()}', x'{(b"a: b" + b"x" * 8).hex()}');
+INSERT INTO recipient (message, id, address, destination, state, next_at, updated_at) VALUES
+    (5, 6, 'ready@example.com', 1, 'queued', 0, {START_MS}),
+    (5, 7, 'waiting@example.com', 1, 'deferred', {START_MS + 1}, {START_MS}),
+    (5, 8, 'later@example.com', 1, 'scheduled', {START_MS + 2}, {START_MS}),
+    (5, 9, 'leased@example.com', 1, 'queued', 0, {START_MS}),
+    (5, 10, 'late@example.com', 1, 'deferred', {START_MS + 10**12}, {START_MS});
+INSERT INTO ready VALUES (1, 1, 1, 6, 5);
+INSERT INTO waiting VALUES
+    ({START_MS + 1}, 7, 1, 1, 1, 5, 'backoff'), ({START_MS + 2}, 8, 1, 1, 1, 5, 'schedule'),
+    ({START_MS + 10**12}, 10, 1, 1, 1, 5, 'backoff');
+INSERT INTO leased VALUES (9, 1, {START_MS + LEASE_MS}, 0, 1, 1, 1, 5, 0, 5, 1, {START_MS + 9_000_000});
+INSERT INTO pending VALUES (5, 5, 0);
+INSERT INTO expiry VALUES ({START_MS + 9_000_000}, 5);
+"""
+
+
+async def test_mail_queued_under_schema_3_is_delivered_and_tells_nobody(tmp_path: Path, now: Now) -> None:
+    path = tmp_path / "queue.db"
+    old = store_connection.open_writer(path)
+    db.migrate(old.cursor(), db.migrations()[:3])
+    old.cursor().execute(SCHEMA_3_DATA).fetchall()
+    old.close()
+
+    store = await SqliteStore.open(path, clock=now.clock)
+    assert await store.reclaim(START_MS) == 1
+    await store.promote(START_MS + 2)
+    (claimed,) = await claim_all(store, START_MS + LEASE_MS)
+    assert (claimed.ret, claimed.envid, claimed.tls_wish, claimed.at_most_once) == ("", "", 0, False)
+    assert (claimed.facts.eight_bit, claimed.facts.utf8_header, claimed.facts.dot_lines) == (True, True, True)
+    assert [(one.address, one.notify, one.orcpt, one.possible_duplicate) for one in claimed.recipients] == [
+        ("ready@example.com", 0, "", False),
+        ("waiting@example.com", 0, "", False),
+        ("later@example.com", 0, "", False),
+        ("leased@example.com", 0, "", True),
+    ]
+    now.ms += 8 * 3_600_000
+    four = attempt(claimed, State.DELIVERED, at=now.ms).results
+    bounced = attempt(claimed, State.BOUNCED, at=now.ms)
+    deferred = attempt(claimed, State.DEFERRED, at=now.ms, next_at=now.ms + 1)
+    await store.settle([replace(bounced, results=(four[0], bounced.results[1], deferred.results[2], four[3]))])
+    assert await store.expire(START_MS + 9_000_000) == 2
+    assert not await store.reports(1 << 60, 10)
+    view = await store.message(bytes([5]) * 16, "acme")
+    assert view is not None
+    assert [one.state.value for one in view.recipients] == ["delivered", "bounced", "failed", "delivered", "failed"]
+    await store.close()
     upgraded, fresh = apsw.Connection(str(path)), apsw.Connection(":memory:")
     db.migrate(fresh.cursor(), db.migrations())
     assert schema(upgraded) == schema(fresh)

@@ -21,6 +21,7 @@ WHOLE = {
     "keys_all": {"key"},
     "domains_all": {"domain"},
     "dkim_keys_all": {"dkim_key"},
+    "dkim_keys_forget": {"dkim_key"},
 }
 # First or last row of an index, in its order, and nothing more; or rows that the statement itself made.
 BOUNDED = {
@@ -65,6 +66,15 @@ def test_waiting_rows_are_counted_by_their_index(database: Database) -> None:
         ("scheduled_release", "SEARCH recipient USING PRIMARY KEY (message=? AND id=?)"),
         ("idempotency_find", "SEARCH idempotency USING PRIMARY KEY (account=? AND text=?)"),
         ("template_by_alias", "SEARCH template USING INDEX template_alias (account=? AND alias=?)"),
+        ("reports_first", "SEARCH report USING COVERING INDEX report_at ((at,message)>(?,?) AND at<?)"),
+        ("report_recipients", "SEARCH p USING PRIMARY KEY (message=?)"),
+        ("report_drop", "SEARCH report USING PRIMARY KEY (message=? AND recipient=? AND kind=?)"),
+        ("delay_note", "SEARCH recipient USING PRIMARY KEY (message=? AND id=?)"),
+        ("pending_end", "SEARCH report USING PRIMARY KEY (message=?)"),
+        ("erase_due", "SEARCH r USING PRIMARY KEY (message=?)"),
+        ("leased_mark", "SEARCH leased USING INTEGER PRIMARY KEY (rowid=?)"),
+        ("recipient_lose", "SEARCH recipient USING PRIMARY KEY (message=? AND id=?)"),
+        ("sts_policies", "SEARCH sts_policy USING INDEX sts_policy_expiry (expires_at>?)"),
         ("template_count", "SEARCH template USING COVERING INDEX sqlite_autoindex_template_1 (account=?)"),
     ],
 )
@@ -74,7 +84,7 @@ def test_the_index_that_is_meant_is_used(database: Database, name: str, step: st
     assert step in [row[3] for row in steps]
 
 
-@pytest.mark.parametrize("name", ["waiting_first", "events_old"])
+@pytest.mark.parametrize("name", ["waiting_first", "events_old", "reports_first", "report_recipients", "erase_due"])
 def test_what_is_bounded_needs_no_sorting(database: Database, name: str) -> None:
     rows = database.cursor().execute(f"EXPLAIN QUERY PLAN {STATEMENTS[name]}", [None] * STATEMENTS[name].count("?"))
     assert not [row for row in rows.fetchall() if "TEMP B-TREE" in row[3]]

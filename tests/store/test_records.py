@@ -1,13 +1,16 @@
 """Keys, domains, DKIM keys, templates, secrets."""
 
+import asyncio
 from dataclasses import replace
 from ipaddress import ip_network
 
 import pytest
 
-from gateway.config import Limit, Unit
-from gateway.store.records import DkimKeyRecord, DomainRecord, Duplicate, KeyRecord, TemplateRecord
+from gateway.config import Duplicates, Limit, Unit
+from gateway.message.notify import DELAY, FAILURE
+from gateway.store.records import DkimKeyRecord, DomainRecord, Duplicate, KeyRecord, StsRecord, TemplateRecord
 from tests.store.conftest import Opener, Store
+from tests.store.mail import Now
 
 KEY = KeyRecord(
     name="shop",
@@ -22,6 +25,8 @@ KEY = KeyRecord(
     expires_at=2000,
     limits=(Limit(Unit.REQUESTS, 100, 60, 20), Limit(Unit.RECIPIENTS, 5000, 86_400, 5000)),
     networks=(ip_network("192.168.1.0/24"), ip_network("2001:db8::/48")),
+    duplicates=Duplicates.AT_MOST_ONCE,
+    dsn=FAILURE | DELAY,
 )
 FIRST = DkimKeyRecord("s1", "rsa", b"wrapped-1", 1000, active=True)
 SECOND = DkimKeyRecord("s2", "rsa", b"wrapped-2", 2000, active=True)
@@ -32,12 +37,13 @@ TEMPLATE = TemplateRecord(b"1" * 16, "acme", "welcome", "Hello {{name}}", "<p>{{
 async def test_a_key_is_kept_as_it_was_given(opener: Opener) -> None:
     store = await opener()
     other = replace(KEY, name="cron", digest=b"e" * 32, route="relay", senders=(), default_from=None, expires_at=None)
-    other = replace(other, limits=(), networks=())
-    await store.records.add_key(KEY)
-    await store.records.add_key(other)
+    other = replace(other, limits=(), networks=(), duplicates=Duplicates.AT_LEAST_ONCE, dsn=None)
+    silent = replace(other, name="silent", digest=b"f" * 32, dsn=0)
+    for record in (KEY, other, silent):
+        await store.records.add_key(record)
     await store.close()
     again = await opener()
-    assert await again.records.keys() == [other, KEY]
+    assert await again.records.keys() == [other, KEY, silent]
 
 
 @pytest.mark.parametrize("twin", [replace(KEY, digest=b"e" * 32), replace(KEY, name="other")])
@@ -78,6 +84,31 @@ async def test_a_key_gets_another_text_and_keeps_the_old_one_a_while(opener: Ope
     assert await records.keys() == [replace(rotated, revoked_at=5000)]
 
 
+async def test_a_policy_is_kept_until_it_expires(opener: Opener, now: Now) -> None:
+    store = await opener()
+    text = "version: STSv1\r\nmode: enforce\r\nmx: *.example.com\r\nmax_age: 86400\r\n"
+    first = StsRecord("example.com", "20260101T010101", text, 1000, now.ms + 10)
+    other = StsRecord("example.net", "a", "mode: none", 2000, now.ms + 20)
+    for record in (first, other):
+        await store.records.save_sts_policy(record)
+    await store.close()
+    store = await opener()
+    assert await store.records.sts_policies(now.ms + 9) == [first, other]
+    assert await store.records.sts_policies(now.ms + 10) == [other]
+    assert not await store.records.sts_policies(now.ms + 20)
+    renewed = replace(first, id="b", fetched_at=3000, expires_at=now.ms + 30)
+    await store.records.save_sts_policy(renewed)
+    assert await store.records.sts_policies(now.ms) == [other, renewed]
+
+
+async def test_policies_that_expired_are_swept(store: Store, now: Now) -> None:
+    policies = [StsRecord(f"d{n}.example", "a", "mode: none", 0, now.ms + n) for n in range(250)]
+    await asyncio.gather(*map(store.records.save_sts_policy, policies))
+    await store.sweep(now.ms + 230)
+    left = await store.records.sts_policies(0)
+    assert [record.domain for record in left] == [f"d{n}.example" for n in range(231, 250)]
+
+
 async def test_a_domain_comes_with_its_keys(store: Store) -> None:
     plain = DomainRecord("example.net", False, 1500)
     await store.records.add_domain(plain)
@@ -94,12 +125,30 @@ async def test_a_new_active_key_retires_the_old_one(store: Store) -> None:
     assert await store.records.add_dkim_key("example.com", ed25519)
     assert await store.records.add_dkim_key("example.com", SECOND)
     (domain,) = await store.records.domains()
-    assert domain.keys == (replace(FIRST, active=False), ed25519, SECOND)
+    assert domain.keys == (replace(FIRST, active=False, retired_at=SECOND.created_at), ed25519, SECOND)
     with pytest.raises(Duplicate):
         await store.records.add_dkim_key("example.com", replace(SECOND, private_wrapped=b"x"))
     (domain,) = await store.records.domains()
     assert domain.keys[2] == SECOND
     assert not await store.records.add_dkim_key("example.net", SECOND)
+
+
+async def test_the_next_key_waits_until_it_is_activated(store: Store) -> None:
+    await store.records.add_domain(DOMAIN)
+    following = replace(SECOND, active=False)
+    assert await store.records.add_dkim_key("example.com", following)
+    (domain,) = await store.records.domains()
+    assert domain.keys == (FIRST, following)
+    assert not await store.records.activate_dkim_key("example.com", "s1", 3000)  # it signs already
+    assert await store.records.activate_dkim_key("example.com", "s2", 3000)
+    (domain,) = await store.records.domains()
+    old = replace(FIRST, active=False, retired_at=3000)
+    assert domain.keys == (old, SECOND)
+    assert not await store.records.activate_dkim_key("example.com", "s1", 4000)  # its record may be gone
+    assert list(await store.records.forget_dkim_keys(3000)) == []
+    assert list(await store.records.forget_dkim_keys(3001)) == [("example.com", "s1")]
+    (domain,) = await store.records.domains()
+    assert domain.keys == (SECOND,)
 
 
 async def test_a_domain_goes_with_its_keys(store: Store) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import stat
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from gateway.errors import StoreError, StoreFull
 from gateway.events import State
+from gateway.message.notify import FAILURE
 from gateway.store import writer
 from gateway.store.db import Transaction
 from gateway.store.queue import Accepted, NewMessage
@@ -232,6 +233,40 @@ async def test_after_a_failed_fsync_nothing_is_written(disk: FailingDisk, path: 
         await store.enqueue(post.message())
     await store.close()
     assert len(reasons) == 1
+
+
+async def test_trap_22_what_was_not_written_is_not_acknowledged(
+    disk: FailingDisk, path: Path, post: Post, now: Now
+) -> None:
+    store = await SqliteStore.open(path, clock=now.clock)
+    held, failed, lost = (post.message(notify=FAILURE, at_most_once=True) for _ in range(3))
+    for message in (held, failed):
+        await store.enqueue(message)
+    first, second = await claim_all(store, UNTIL)
+    await store.settle([attempt(second, State.BOUNCED, at=now.ms)])
+    (report,) = await store.reports(now.ms + 1, 1)
+    disk.broken = "write"
+    lease = [(one.id, one.fence) for one in first.recipients]
+    calls: list[Awaitable[object]] = [
+        store.enqueue(lost),
+        store.settle([attempt(first, State.DELIVERED, at=now.ms)]),
+        store.mark(lease),
+        store.report(report, [post.message(sender="")]),
+    ]
+    for call in calls:
+        with pytest.raises(StoreError):
+            await call
+    disk.broken = ""
+    assert await store.message(lost.uuid, None) is None
+    assert await store.reports(now.ms + 1, 1) == [report]
+    view = await store.message(held.uuid, None)
+    assert view is not None
+    assert (view.recipients[0].state, view.recipients[0].blocked_by) == (State.QUEUED, "lease")
+    await store.close()
+    again = await SqliteStore.open(path, clock=now.clock)
+    assert await again.reclaim(now.ms) == 1
+    assert [one.uuid for one in await claim_all(again, UNTIL)] == [held.uuid]  # the mark was not written
+    await again.close()
 
 
 async def test_a_write_error_fails_the_job_only(disk: FailingDisk, path: Path, post: Post, now: Now) -> None:

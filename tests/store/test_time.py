@@ -106,6 +106,30 @@ async def test_expiry_leaves_what_is_in_hand_to_its_attempt(store: Store, post: 
     assert await state_of(store, message.uuid) == (State.FAILED, "")
 
 
+async def test_trap_16_whatever_is_stuck_age_ends_the_rest(store: Store, post: Post, now: Now) -> None:
+    stuck = post.message("hand@example.com", lifetime_ms=MINUTE_MS)
+    await store.enqueue(stuck)
+    (in_hand,) = await claim_all(store, UNTIL)  # by an attempt that never ends
+    waiting = post.message("waiting@example.com", lifetime_ms=MINUTE_MS)
+    await store.enqueue(waiting)
+    (claimed,) = await claim_all(store, UNTIL)
+    await defer(store, claimed, now.ms, now.ms + 30 * DAY_MS)
+    later = post.message("later@example.com", lifetime_ms=MINUTE_MS, send_at=now.ms + DAY_MS)
+    ready = post.message("ready@example.com", lifetime_ms=MINUTE_MS)  # of a destination that nobody claims
+    for message in (later, ready):
+        await store.enqueue(message)
+    assert await store.expire(now.ms + MINUTE_MS) == 3
+    for message in (waiting, later, ready):
+        assert await state_of(store, message.uuid) == (State.FAILED, "")
+    # What is in hand ends once its lease has run out, before it is tried again.
+    assert await state_of(store, stuck.uuid) == (State.QUEUED, "lease")
+    assert await store.reclaim(UNTIL) == 1
+    assert await store.expire(UNTIL) == 1
+    assert await state_of(store, stuck.uuid) == (State.FAILED, "")
+    assert not await claim_all(store, UNTIL)
+    assert await store.settle([attempt(in_hand, State.DELIVERED, at=now.ms)]) == 0
+
+
 async def test_expiry_behind_many_in_hand(store: Store, post: Post, now: Now) -> None:
     # More messages than a step looks at are in hand; one behind them is not.
     await asyncio.gather(*[store.enqueue(post.message()) for _ in range(230)])
@@ -159,7 +183,9 @@ async def test_what_a_dead_process_had_in_hand_comes_back_marked(opener: Opener,
     assert all(recipient.possible_duplicate for recipient in view.recipients)
 
 
-async def test_a_lease_that_runs_out_comes_back_and_its_result_is_refused(store: Store, post: Post, now: Now) -> None:
+async def test_trap_15_a_lease_that_runs_out_comes_back_and_its_result_is_refused(
+    store: Store, post: Post, now: Now
+) -> None:
     await store.enqueue(post.message())
     (claimed,) = await claim_all(store, UNTIL)
     assert await store.reclaim(UNTIL - 1) == 0

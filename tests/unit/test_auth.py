@@ -1,10 +1,11 @@
 """Keys: their text, who they stand for, and one answer for every reason to refuse."""
 
+from dataclasses import replace
 from ipaddress import ip_network
 
 import pytest
 
-from gateway.config import Limit, Unit
+from gateway.config import Duplicates, Limit, Unit
 from gateway.errors import Reason, Refused
 from gateway.policy import auth, senders
 from gateway.policy.auth import KeyRing, Principal
@@ -128,7 +129,10 @@ def test_allowed_senders() -> None:
 
 def test_a_principal_has_the_limits_of_its_key() -> None:
     limits = (Limit(Unit.RECIPIENTS, 100, 60, 200),)
-    keys = ring(record("shop", "s" * 30, limits=limits), record("crm", "c" * 30))
+    shop = replace(record("shop", "s" * 30, limits=limits), duplicates=Duplicates.AT_MOST_ONCE, dsn=0)
+    keys = ring(shop, record("crm", "c" * 30))
+    assert (keys.named("shop", NOW).duplicates, keys.named("shop", NOW).dsn) == (Duplicates.AT_MOST_ONCE, 0)
+    assert (keys.named("crm", NOW).duplicates, keys.named("crm", NOW).dsn) == (Duplicates.AT_LEAST_ONCE, None)
     assert good(keys, "s" * 30).limits == limits
     assert keys.named("shop", NOW).limits == limits
     assert keys.named("crm", NOW).limits == ()

@@ -215,6 +215,33 @@ def test_two_limits_of_a_kind(shell: Shell) -> None:
     assert shell.json("key", "list") == []
 
 
+def test_what_becomes_of_the_mail_of_a_key(office: Shell) -> None:
+    made = office.ok("key", "create", "shop", "--duplicates", "at_most_once", "--dsn", "delay", "--dsn", "failure")
+    assert "duplicates:   at_most_once\ndsn:          failure delay\n" in made
+    assert made.replace("\n\n", "\n").startswith(office.ok("key", "show", "shop"))
+    assert office.json("key", "show", "shop")["dsn"] == ["failure", "delay"]
+    office.ok("key", "create", "plain")
+    office.ok("key", "create", "quiet", "--dsn", "never")
+    heading, plain, quiet, shop = office.ok("key", "list").splitlines()
+    told = heading.index("DSN")
+    assert [row[told:].split("  ")[0] for row in (plain, quiet, shop)] == ["(default)", "never", "failure delay"]
+    assert shop.index("at_most_once") == plain.index("at_least_once") == heading.index("DUPLICATES")
+    assert [key["dsn"] for key in office.json("key", "list")] == [None, ["never"], ["failure", "delay"]]
+
+
+@pytest.mark.parametrize(
+    ("argv", "status", "words"),
+    [
+        (("--duplicates", "never"), 2, "invalid choice: 'never'"),
+        (("--dsn", "always"), 2, "invalid choice: 'always'"),
+        (("--dsn", "never", "--dsn", "delay"), 1, "never stands alone"),
+    ],
+)
+def test_what_becomes_of_mail_is_one_of_few(shell: Shell, argv: tuple[str, ...], status: int, words: str) -> None:
+    assert words in shell.fails(status, "key", "create", "shop", *argv)
+    assert shell.json("key", "list") == []
+
+
 def test_the_help_shows_how_a_limit_is_written(shell: Shell) -> None:
     assert "recipients=100/min,burst=200" in " ".join(shell.ok("key", "create", "--help").split())
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import trustme
+import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import example, given
@@ -26,11 +27,12 @@ from gateway.config import (
     MxRoute,
     RelayRoute,
     Signing,
+    Tls,
     Unit,
 )
 from gateway.configfile import grammar
 from gateway.errors import ConfigError
-from gateway.message import address, dkim
+from gateway.message import address, dkim, notify
 
 SHIPPED = Path(__file__).parents[2] / "etc" / "gateway.yaml"
 ENVIRON = {"SES_PASSWORD": "p", "SHOP_KEY": "k" * 30}
@@ -108,6 +110,7 @@ def test_its_examples_can_be_taken(tmp_path: Path) -> None:
     assert loaded.templates == tmp_path / "templates"
     assert [key.secret.value[0] for key in loaded.keys.values()] == ["k", "c", "e", "p", "s"]
     assert loaded.keys["printers"].networks == (ip_network("192.168.1.0/24"),)
+    assert (loaded.keys["erp"].duplicates, loaded.keys["erp"].dsn) == (config.Duplicates.AT_MOST_ONCE, notify.BY_SMTP)
     assert loaded.keys["system"].aliases == (("root", "ops@example.com"),)
     assert loaded.local_key == "system"
     assert loaded.local_socket == configfile.read_local_socket(path) == Path("/run/mail-gateway/submit.sock")
@@ -159,7 +162,7 @@ smtp:
   listeners:
     - {listen: "[::1]:2526", auth: optional, networks: {"10.0.0.0/8": printers}, plaintext_auth: true}
     - {listen: "127.0.0.1:2526", bare_newlines: reject, min_tls: 1.3}
-dns: {nameservers: ["127.0.0.1:5353", "::1", "[::1]:5353"]}
+dns: {nameservers: ["127.0.0.1:5353", "::1", "[::1]:5353"], trust_ad: false}
 limits:
   {recipients_per_message: 10, batch: 7, attachments: 2, connections_per_ip: 3, connections: 4, auth_failures: 3/hour,
    buffers: 1GB}
@@ -188,6 +191,7 @@ log: {level: debug, format: json}
     assert first.networks == ((ip_network("10.0.0.0/8"), "printers"),)
     assert (second.bare_newlines, second.min_tls) == (BareNewlines.REJECT, "1.3")
     assert loaded.dns.nameservers == (Listen("127.0.0.1", 5353), Listen("::1", 53), Listen("::1", 5353))
+    assert loaded.dns.trust_ad is False
     assert loaded.limits == config.Limits(10, 7, 2, 3, 4, Limit(Unit.REQUESTS, 3, 3600, 3), 1_000_000_000)
     direct, ses = loaded.routes["direct"], loaded.routes["ses"]
     assert isinstance(direct, MxRoute)
@@ -263,6 +267,27 @@ local: {{key: old}}
     for line in ("default_domain: xn--bcher-kva.example", "root: Ops@example.com", "rewrite_from: scanner@example.com"):
         assert line in shown
     assert "- 192.0.2.7/32" in shown
+
+
+@pytest.mark.parametrize(
+    ("written", "asked", "shown"),
+    [
+        ("never", 0, ["never"]),
+        ("[never]", 0, ["never"]),
+        ("failure", notify.FAILURE, ["failure"]),
+        ("[delay, success, delay]", notify.DELAY | notify.SUCCESS, ["success", "delay"]),
+        ("[success, failure, delay]", notify.SUCCESS | notify.BY_SMTP, ["success", "failure", "delay"]),
+        ("null", None, None),
+    ],
+)
+def test_what_the_submitters_of_a_key_are_told(
+    tmp_path: Path, written: str, asked: int | None, shown: list[str] | None
+) -> None:
+    text = f"hostname: a.example.com\nkeys: {{shop: {{secret: {KEY}, dsn: {written}, duplicates: at_most_once}}}}\n"
+    loaded = configfile.load(write(tmp_path, text), {})
+    assert (loaded.keys["shop"].dsn, loaded.keys["shop"].duplicates) == (asked, config.Duplicates.AT_MOST_ONCE)
+    tree = yaml.safe_load(effective.show(loaded))["keys"]["shop"]
+    assert (tree.get("dsn"), tree["duplicates"]) == (shown, "at_most_once")
 
 
 def test_a_local_key_that_only_the_unit_can_read_is_declared(tmp_path: Path) -> None:
@@ -814,3 +839,29 @@ def test_default_senders(text: str) -> None:
 @pytest.mark.parametrize("text", ["*", "*@example.com", "*@*.example.com", "a.b+c@example.com", "A@EXAMPLE.com"])
 def test_sender_patterns(text: str) -> None:
     assert grammar.sender_pattern(text) == text
+
+
+# TLS to next hops
+
+
+def test_a_client_certificate_is_loaded_with_its_private_key(tmp_path: Path) -> None:
+    certificate(tmp_path)
+    line = "{type: mx, min_tls: '1.3', mta_sts: false, certificate: {certificate: fullchain.pem, key: privkey.pem}}"
+    path = write(tmp_path, f"data_dir: {tmp_path}\nroutes: {{direct: {line}}}\n")
+    route = configfile.load(path, {}).routes["direct"]
+    assert isinstance(route, MxRoute)
+    assert (route.min_tls, route.mta_sts, route.dane) == ("1.3", False, True)
+    assert route.certificate == Tls(tmp_path / "fullchain.pem", tmp_path / "privkey.pem")
+    (tmp_path / "privkey.pem").chmod(0o644)
+    assert "others can read it" in problems_of(path)[0]
+
+
+@pytest.mark.parametrize(("lowest", "warned"), [("1.0", True), ("1.1", True), ("1.2", False), ("1.3", False)])
+def test_old_tls_is_warned_of(lowest: str, warned: bool, tmp_path: Path) -> None:
+    path = write(tmp_path, f"routes: {{direct: {{type: relay, host: a.example, min_tls: '{lowest}'}}}}\n")
+    said = [warning for warning in warnings_of(path) if "routes.direct.min_tls" in warning]
+    assert (
+        said
+        == [f"line 1: routes.direct.min_tls: TLS {lowest} has been broken: use it for hosts that know nothing better"]
+        * warned
+    )

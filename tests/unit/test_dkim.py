@@ -461,3 +461,16 @@ def test_zone_lines_are_what_a_name_server_reads(bits: int) -> None:
 
 def test_zone_lines_of_a_unicode_domain_are_ascii() -> None:
     assert dkim.zone_lines("s1", "bücher.example", "v=DKIM1; p=").startswith("s1._domainkey.xn--bcher-kva.example. ")
+
+
+def test_a_damaged_key_is_refused() -> None:
+    key = serialization.load_pem_private_key(dkim.generate_rsa(), None)
+    assert isinstance(key, rsa.RSAPrivateKey)
+    numbers = key.private_numbers()
+    parts = {part: getattr(numbers, part) for part in ("p", "q", "d", "dmp1", "dmq1", "iqmp")}
+    for name in ("d", "dmp1"):  # with one of the two OpenSSL makes do
+        parts[name] ^= 1 << 100
+    broken = rsa.RSAPrivateNumbers(**parts, public_numbers=numbers.public_numbers)
+    pem = pkcs8(broken.private_key(unsafe_skip_rsa_key_validation=True))
+    with pytest.raises(DkimKeyError, match="is damaged"):
+        dkim.load_private_key(pem)

@@ -9,18 +9,36 @@ from typing import Any
 
 import pytest
 
-from gateway.config import CaptureRoute, Config, DkimKey, Domain, KeyConfig, Limit, RelayRoute, Secret, Signing, Unit
+from gateway.config import (
+    CaptureRoute,
+    Config,
+    DkimKey,
+    Domain,
+    Duplicates,
+    KeyConfig,
+    Limit,
+    RelayRoute,
+    Secret,
+    Signing,
+    Unit,
+)
 from gateway.errors import ConfigError, Reason, Refused
 from gateway.manage import Manager
 from gateway.message import address, dkim
+from gateway.message.notify import DELAY, FAILURE, SUCCESS
 from gateway.policy import auth
 from gateway.policy.auth import KeyRing, Principal
 from gateway.policy.domains import Domains
+from gateway.resolver import Missing
 from gateway.runtime import Clock
 from gateway.store.sqlite import SqliteStore
 from gateway.store.vault import Vault, VaultError
 
 NOW = 1_800_000_000_000
+
+
+async def _no_lookup(name: str) -> Missing:
+    raise AssertionError(f"{name} is looked up")
 
 
 class Desk:
@@ -40,6 +58,7 @@ class Desk:
             keys=self.keys,
             domains=self.domains,
             clock=Clock(now_ms=lambda: self.now),
+            lookup=_no_lookup,
         )
 
     async def act(self, action: str, args: dict[str, Any]) -> Any:
@@ -99,6 +118,9 @@ async def test_a_key_is_made_used_listed_and_revoked(desk: Desk) -> None:
         ({"name": "a", "limits": ["requests=1/s", "requests=2/s"]}, Reason.INVALID_PARAMETER),
         ({"name": "a", "networks": ["192.168.1.0/33"]}, Reason.INVALID_PARAMETER),
         ({"name": "a", "networks": ["192.168.1.7/24"]}, Reason.INVALID_PARAMETER),
+        ({"name": "a", "duplicates": "twice"}, Reason.INVALID_PARAMETER),
+        ({"name": "a", "dsn": ["always"]}, Reason.INVALID_PARAMETER),
+        ({"name": "a", "dsn": ["never", "delay"]}, Reason.INVALID_PARAMETER),
         ({"name": "a", "short": True}, Reason.INVALID_PARAMETER),
         ({"name": "a", "short": True, "networks": ["10.0.0.0/8", "0.0.0.0/0"]}, Reason.INVALID_PARAMETER),
         ({"name": "a", "prefix": "with space "}, Reason.INVALID_PARAMETER),
@@ -133,6 +155,25 @@ async def test_limits_are_kept_shown_and_given_to_who_sends(desk: Desk) -> None:
     unlimited = desk.who(plain["secret"])
     assert unlimited is not None
     assert unlimited.limits == ()
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [(None, None), (["never"], 0), (["failure"], FAILURE), (["delay", "success"], SUCCESS | DELAY)],
+)
+async def test_what_becomes_of_a_keys_mail_is_kept_shown_and_given_to_who_sends(
+    desk: Desk, words: list[str] | None, asked: int | None
+) -> None:
+    made = await desk.act("key.create", {"name": "shop", "duplicates": "at_most_once", "dsn": words})
+    shown = await desk.act("key.show", {"name": "shop"})
+    for view in (made, shown):
+        assert (view["duplicates"], sorted(view["dsn"] or ())) == ("at_most_once", sorted(words or ()))
+    assert (shown["dsn"] is None) == (words is None)
+    principal, plain = desk.who(made["secret"]), desk.who("c" * 30)
+    assert principal is not None
+    assert (principal.duplicates, principal.dsn) == (Duplicates.AT_MOST_ONCE, asked)
+    assert plain is not None
+    assert (plain.duplicates, plain.dsn) == (Duplicates.AT_LEAST_ONCE, None)
 
 
 async def test_names_and_secrets_are_unique(desk: Desk) -> None:
@@ -173,6 +214,8 @@ async def test_what_a_key_of_the_configuration_says_reaches_who_sends(tmp_path: 
         default_domain="example.com",
         aliases=(("root", "ops@example.com"),),
         rewrite_from="noreply@example.com",
+        duplicates=Duplicates.AT_MOST_ONCE,
+        dsn=0,
     )
     other = Desk(Config(data_dir=tmp_path, keys={"old": given}), desk.store)
     await other.manager.load()
@@ -180,7 +223,9 @@ async def test_what_a_key_of_the_configuration_says_reaches_who_sends(tmp_path: 
     assert principal is not None
     assert (principal.networks, principal.default_domain) == (networks, "example.com")
     assert (principal.aliases, principal.rewrite_from) == ((("root", "ops@example.com"),), "noreply@example.com")
-    assert (await other.act("key.show", {"name": "old"}))["networks"] == ["10.0.0.0/8"]
+    assert (principal.duplicates, principal.dsn) == (Duplicates.AT_MOST_ONCE, 0)
+    shown = await other.act("key.show", {"name": "old"})
+    assert (shown["networks"], shown["duplicates"], shown["dsn"]) == (["10.0.0.0/8"], "at_most_once", ["never"])
 
 
 async def test_a_key_is_rotated_without_a_gap(desk: Desk) -> None:

@@ -1,6 +1,7 @@
 """Kept connections: who gets which, who waits, who is closed."""
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine
 from typing import Any
 
@@ -151,3 +152,84 @@ async def test_closing_closes_what_is_idle_and_what_comes_back() -> None:
         pool.give_back(used)
         assert await closed(host, 1)
         assert pool.kept(hop(host)) is None
+
+
+async def test_a_host_that_never_answered_costs_one_place_whatever_there_is_for_it() -> None:
+    async with FakeMx({"connect": [Do()]}) as dead, FakeMx() as good:
+        pool = Pool(settings())
+        wanting = [asyncio.get_running_loop().create_task(pool.open(hop(dead))) for _ in range(5)]
+        await met(dead, 1)
+        await opened(pool, hop(good))  # while they wait
+        assert pool.connections == 2
+        heard = await asyncio.wait_for(asyncio.gather(*wanting), 5)
+        assert len({id(failure) for failure in heard}) == 1
+        assert isinstance(heard[0], Failure)
+        assert heard[0].word.stage == "greeting"
+        assert len(dead.conversations) == 1
+        assert pool.connections == 1
+
+
+async def test_once_a_host_has_answered_the_others_follow_at_once() -> None:
+    gate = asyncio.Event()
+    async with FakeMx({"connect": [Do("220 hi", gate=gate)]}) as host:
+        pool = Pool(settings())
+        wanting = [start(opened(pool, hop(host))) for _ in range(5)]
+        await met(host, 1)
+        assert len(host.conversations) == 1
+        gate.set()
+        assert len({id(session) for session in await asyncio.gather(*wanting)}) == 5
+
+
+async def test_who_waited_for_another_to_be_answered_asks_itself_where_that_one_gave_up() -> None:
+    async with FakeMx({"connect": [Do("220 hi", gate=asyncio.Event())]}) as host:
+        pool = Pool(settings(connections=1))
+        first = start(opened(pool, hop(host)))
+        await met(host, 1)
+        second = start(opened(pool, hop(host)))
+        await cancelled(first)
+        await asyncio.wait_for(second, 5)
+
+
+async def test_hosts_that_do_not_talk_leave_places_to_those_that_do() -> None:
+    silent = Do()
+    async with contextlib.AsyncExitStack() as stack:
+        good = await stack.enter_async_context(FakeMx())
+        pool = Pool(settings(connections=4))
+        session = await opened(pool, hop(good))
+        await session.wire.send(mail())
+        pool.give_back(session)
+        tarpits = [await stack.enter_async_context(FakeMx({"connect": [silent]})) for _ in range(6)]
+        wanting = [asyncio.get_running_loop().create_task(pool.open(hop(tarpit))) for tarpit in tarpits]
+        for tarpit in tarpits[:3]:
+            await met(tarpit, 1)
+        kept = pool.kept(hop(good))
+        assert kept is not None  # no need for it to give way: a place more is of no use to them
+        assert pool.connections == 4
+        pool.give_back(kept)
+        assert isinstance(await asyncio.gather(*wanting), list)
+        assert [len(tarpit.conversations) for tarpit in tarpits] == [1] * 6
+        assert pool.connections <= 1
+
+
+async def test_mail_of_high_priority_finds_a_place() -> None:
+    async with FakeMx() as host:
+        pool = Pool(settings(connections=20))
+        session = await opened(pool, hop(host))
+        await session.wire.send(mail())
+        pool.give_back(session)
+        held = [await opened(pool, hop(host)) for _ in range(19)]  # the idle one gives way
+        late = start(opened(pool, hop(host)))
+        assert isinstance(await asyncio.wait_for(pool.open(hop(host), high=True), 5), Session)
+        assert not late.done()
+        assert pool.connections == 20
+        for session in held[:2]:  # the place that is kept free is filled again first
+            assert not late.done()
+            pool.give_back(session)
+        await asyncio.wait_for(late, 5)
+
+
+async def met(host: FakeMx, count: int) -> None:
+    """Wait until somebody has connected so often."""
+    async with asyncio.timeout(5):
+        while len(host.conversations) < count:
+            await asyncio.sleep(0.001)

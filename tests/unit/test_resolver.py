@@ -6,9 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway import resolver as resolver_module
 from gateway.config import Listen
-from gateway.resolver import LookupFailed, Missing, Resolver, has_ipv6_route, has_route
+from gateway.resolver import LookupFailed, Missing, Resolver, has_ipv6_route, has_route, lookup
 from tests.fakes.dns import FakeDns
 
 ZONE = """
@@ -40,7 +39,7 @@ async def dns() -> AsyncIterator[FakeDns]:
 
 @pytest.fixture
 def resolver(dns: FakeDns) -> Resolver:
-    return Resolver([dns.listen], lifetime_s=0.4)
+    return Resolver([dns.listen])
 
 
 async def test_mx_records_with_their_preferences(resolver: Resolver) -> None:
@@ -72,11 +71,21 @@ async def test_no_name_and_no_record_differ(resolver: Resolver) -> None:
     assert await resolver.addresses("nowhere.test", ipv4=True, ipv6=True) is Missing.NAME
 
 
-@pytest.mark.parametrize("name", ["fail.test", "refuse.test", "silent.test", "loop.test", "lame.test"])
+@pytest.mark.parametrize("name", ["fail.test", "refuse.test", "loop.test", "lame.test"])
 async def test_a_failed_lookup_is_never_a_missing_name(resolver: Resolver, name: str) -> None:
     for answer in (await resolver.mx(name), await resolver.addresses(name, ipv4=True, ipv6=False)):
         assert isinstance(answer, LookupFailed)
         assert answer.reason
+
+
+async def test_an_answer_that_does_not_come_is_a_failed_lookup(dns: FakeDns) -> None:
+    assert isinstance(await Resolver([dns.listen], lifetime_s=0.2).mx("silent.test"), LookupFailed)
+
+
+async def test_the_next_nameserver_is_asked(dns: FakeDns) -> None:
+    async with FakeDns("example.test TIMEOUT") as silent:
+        resolver = Resolver([silent.listen, dns.listen], try_s=0.1)
+        assert isinstance(await resolver.mx("example.test"), tuple)
 
 
 async def test_a_nameserver_that_is_not_there_is_a_failed_lookup() -> None:
@@ -138,7 +147,7 @@ async def test_answers_are_kept_good_and_bad(dns: FakeDns, resolver: Resolver) -
 
 
 async def test_a_failure_is_forgotten_soon(dns: FakeDns, resolver: Resolver, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resolver_module, "FAILURE_S", 0.0)
+    monkeypatch.setattr(lookup, "FAILURE_S", 0.0)
     assert isinstance(await resolver.mx("fail.test"), LookupFailed)
     dns.load("fail.test MX 10 a.example.test")
     assert await resolver.mx("fail.test") == ((10, "a.example.test"),)

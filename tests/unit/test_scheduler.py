@@ -1,144 +1,24 @@
 """The scheduler over a real store: nothing forgotten, nobody starved, nothing delivered that cannot be recorded."""
 
 import asyncio
-import io
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from gateway.config import Delivery
+from gateway.delivery import lane as lanes
 from gateway.delivery import scheduler as scheduling
-from gateway.delivery.scheduler import Scheduler
-from gateway.delivery.waits import Waits
 from gateway.errors import StoreError
-from gateway.events import EventType, State
-from gateway.message.model import Facts
-from gateway.observe import MailLog
-from gateway.runtime import Clock, IdSource, Supervisor, uuid7
-from gateway.store.queue import Attempt, Claimed, Due, NewMessage, NewRecipient, Result
-from gateway.store.sqlite import SqliteStore
-
-FACTS = Facts(size=10, header_size=5, body_hash=b"h" * 32, eight_bit=False, utf8_header=False, dot_lines=False)
-
-
-class Couriers:
-    """Delivers everything at once, but holds what goes to a domain in `stuck`; notes order and most at a time."""
-
-    def __init__(self) -> None:
-        self.delivered: list[str] = []
-        self.stuck: dict[str, asyncio.Event] = {}
-        self.open = 0
-        self.most_open = 0
-
-    def carrier(self, due: Due) -> "Carrier":
-        return Carrier(self, due)
-
-
-class Carrier:
-    def __init__(self, couriers: Couriers, due: Due) -> None:
-        self.couriers = couriers
-        self.due = due
-        couriers.open += 1
-        couriers.most_open = max(couriers.most_open, couriers.open)
-
-    def close(self) -> None:
-        self.couriers.open -= 1
-
-    async def deliver(self, claimed: Claimed) -> Sequence[Attempt]:
-        if (stuck := self.couriers.stuck.get(self.due.domain)) is not None:
-            await stuck.wait()
-        results = []
-        for recipient in claimed.recipients:
-            self.couriers.delivered.append(recipient.address)
-            results.append(
-                Result(
-                    recipient.id,
-                    recipient.fence,
-                    State.DELIVERED,
-                    EventType.DELIVERED,
-                    attempts=recipient.attempts + 1,
-                    to=recipient.address,
-                )
-            )
-        await asyncio.sleep(0)
-        return [Attempt(claimed.message, claimed.uuid, self.due.destination, self.due.route, 0, 0, tuple(results))]
-
-
-class Desk:
-    def __init__(self, store: SqliteStore, *, concurrency: int = 5) -> None:
-        self.store = store
-        self.ids = IdSource(last=store.last_id)
-        self.couriers = Couriers()
-        self.deaths: list[str] = []
-        self.supervisor = Supervisor(
-            on_fatal=lambda name, error: self.deaths.append(f"{name}: {error!r}"),
-            on_error=lambda name, error: self.deaths.append(f"{name}: {error!r}"),
-        )
-        settings = Delivery(concurrency=concurrency, concurrency_initial=min(2, concurrency))
-        self.waits = Waits(store, Clock())
-        self.scheduler = Scheduler(
-            settings,
-            store,
-            self.couriers,
-            self.supervisor,
-            clock=Clock(),
-            log=MailLog(io.StringIO()),
-            waits=self.waits,
-        )
-        store.on_ready = self.scheduler.kick
-
-    async def accept(self, count: int, domain: str = "example.com", *, after_ms: int = 0) -> list[bytes]:
-        now = Clock().now_ms()
-        uuids = [uuid7(now) for _ in range(count)]
-        await asyncio.gather(
-            *(
-                self.store.enqueue(
-                    NewMessage(
-                        id=self.ids.next(),
-                        uuid=uuids[number],
-                        account="a",
-                        key="k",
-                        route="direct",
-                        door="smtp",
-                        envelope_sender="s@example.com",
-                        header_from="s@example.com",
-                        subject="",
-                        message_id="m@example.com",
-                        facts=FACTS,
-                        tags="[]",
-                        metadata="{}",
-                        client="",
-                        created_at=now,
-                        expires_at=now + 86_400_000,
-                        priority=1,
-                        recipients=(NewRecipient(self.ids.next(), f"{number}@{domain}", domain),),
-                        pieces=((0, b"A: b\r\n\r\n"),),
-                        piece_count=1,
-                        send_at=now + after_ms if after_ms else 0,
-                    )
-                )
-                for number in range(count)
-            )
-        )
-        return uuids
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
-            while not condition():
-                await asyncio.sleep(0.005)
-
-    async def in_queue(self) -> int:
-        return sum(c.ready + c.waiting + c.leased for c in await self.store.counts())
+from gateway.events import State
+from gateway.runtime import Clock
+from gateway.store.queue import Attempt
+from tests.fakes.desk import Desk, open_desk
 
 
 @pytest.fixture
 async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    made = Desk(await SqliteStore.open(tmp_path / "q.db"))
-    yield made
-    await made.supervisor.cancel_all()
-    await made.store.close()
-    assert made.deaths == []
+    async with open_desk(tmp_path) as made:
+        yield made
 
 
 async def test_everything_accepted_before_and_after_the_start_is_delivered_once(desk: Desk) -> None:
@@ -164,7 +44,7 @@ async def test_a_stuck_destination_holds_up_nobody_else(desk: Desk) -> None:
     await desk.until(lambda: len(desk.couriers.delivered) == 100)
     assert not any(to.endswith("slow.example") for to in desk.couriers.delivered)
     in_hand = {count.domain: count.leased for count in await desk.store.counts()}
-    assert in_hand["slow.example"] <= scheduling.FIRST_CLAIM  # a lane that does not move holds little
+    assert in_hand["slow.example"] <= lanes.FIRST_CLAIM  # a lane that does not move holds little
     desk.couriers.stuck["slow.example"].set()
     await desk.until(lambda: len(desk.couriers.delivered) == 300)
 

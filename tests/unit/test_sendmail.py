@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from gateway import local
 from gateway.cli import letter, sendmail
-from gateway.cli.handover import Handover, Rejected, stuffed
+from gateway.cli.handover import Handover, Rejected, Wishes, stuffed
 from gateway.cli.sendmail import Options, parse
 from gateway.config import Config, Limits
 from gateway.errors import Reason, Refused
@@ -46,7 +46,8 @@ _MAILBOX_LINE = re.compile(rb"\A>?From [^\n]*\n")
         ("-bi", Options(mode="i")),
         ("-I", Options(mode="i")),
         ("-oem -odb -oMr -O DeliveryMode=b -h 10 -d0.1 -Ac -X log -L x -p SMTP -e m root", Options(["root"])),
-        ("-N never -R hdrs -V id root", Options(["root"])),
+        ("-N never -R hdrs -V id root", Options(["root"], wishes=Wishes("NEVER", "HDRS", "id"))),
+        ("-N Success,delay root", Options(["root"], wishes=Wishes("SUCCESS,DELAY"))),
         ("-C file root", Options(["root"], config=Path("file"))),
     ],
 )
@@ -64,7 +65,10 @@ def test_options(line: str, expected: Options) -> None:
         ("-bp", "mail-gateway queue list"),
         ("-bv root", "not verified"),
         ("-q", "mail-gateway queue retry"),
-        ("-N success root", "not available"),
+        ("-N always root", "never, or a list"),
+        ("-N never,delay root", "never, or a list"),
+        ("-R half root", "full or hdrs"),
+        ("-V ü root", "100 printable"),
         ("root -t", "-t: a recipient does not begin with -"),
         ("-- -fevil@x.de", "a recipient does not begin with -"),
         ("-", "a recipient does not begin with -"),
@@ -345,6 +349,15 @@ def test_a_message_of_cron(run: Run, daemon: Daemon, capsys: pytest.CaptureFixtu
         ".",
     ]
     assert capsys.readouterr() == ("", "")
+
+
+def test_what_is_to_be_told(run: Run, daemon: Daemon) -> None:
+    assert run(["-N", "success,delay", "-Rhdrs", "-V", "a+b c", "-f", "a@b", "c@d", "e@f"], b"From: a@b\n\nhi\n") == 0
+    assert daemon.said[1:4] == [
+        "MAIL FROM:<a@b> SIZE=20 RET=HDRS ENVID=a+2Bb+20c",
+        "RCPT TO:<c@d> NOTIFY=SUCCESS,DELAY",
+        "RCPT TO:<e@f> NOTIFY=SUCCESS,DELAY",
+    ]
 
 
 def test_recipients_of_header_and_command_line(run: Run, daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.config import Auth, Listen, ListenerTls, SmtpListener
 from gateway.errors import GatewayError, Reason, Refused, StoreError, StoreFull
+from gateway.message import notify
 from gateway.message.model import PIECE_BYTES, SmtpEnvelope
 from gateway.smtp import grammar, replies
 from gateway.smtp.client import harmless_name
@@ -446,8 +447,12 @@ def test_ehlo_announces_what_holds_now() -> None:
     assert b"AUTH" not in clear + secure
     clear, _ = ehlo(replace(LOOPBACK, listen=Listen("::1", 0)))
     assert b"250-AUTH PLAIN LOGIN\r\n" in clear
-    for word in (b"DSN", b"CHUNKING", b"REQUIRETLS", b"VRFY"):
-        assert word not in clear
+    assert b"250-DSN\r\n" in clear
+    assert b"250-DSN\r\n" in secure
+    assert b"250-REQUIRETLS\r\n" in secure  # RFC 8689, 2
+    assert b"REQUIRETLS" not in clear
+    for word in (b"CHUNKING", b"VRFY"):
+        assert word not in clear + secure
 
 
 def test_bare_newlines_by_default() -> None:
@@ -488,7 +493,55 @@ def test_a_long_text_is_cut() -> None:
 def test_mail_with_its_parameters() -> None:
     parsed = grammar.parse_mail("FROM: <a@EXAMPLE.com>  SIZE=12  BODY=8BITMIME SMTPUTF8 AUTH=a+40b")
     assert parsed == grammar.Mail("a@example.com", 12, eight_bit=True, utf8=True)
+    parsed = grammar.parse_mail("FROM:<a@example.com> requiretls ENVID=a+2Bb ret=hdrs")
+    assert parsed == grammar.Mail("a@example.com", ret="HDRS", envid="a+2Bb", require_tls=True)
     assert grammar.parse_mail("FROM:<>").address == ""
+
+
+def test_rcpt_with_its_parameters() -> None:
+    parsed = grammar.parse_rcpt("TO:<b@EXAMPLE.org> ORCPT=rfc822;B+2Bx@EXAMPLE.org  notify=delay,Success", utf8=False)
+    told = notify.ASKED | notify.DELAY | notify.SUCCESS
+    assert parsed == grammar.Rcpt("b@example.org", told, "rfc822;B+2Bx@EXAMPLE.org")
+    assert grammar.parse_rcpt("TO:<b@example.org> NOTIFY=never", utf8=False).notify == notify.ASKED
+    assert grammar.parse_rcpt("TO:<b@example.org>", utf8=False) == grammar.Rcpt("b@example.org", None, "")
+
+
+def test_the_longest_original_recipient_fits_a_line() -> None:
+    orcpt = "rfc822;" + "a" * 493
+    session = engine()
+    session.feed(HELLO + b"MAIL FROM:<a@example.com>\r\n")
+    address = b"b" * 64 + b"@" + b"c" * 63 + b".example.org"
+    session.feed(b"RCPT TO:<" + address + b"> NOTIFY=SUCCESS,FAILURE,DELAY ORCPT=" + orcpt.encode() + b"\r\n")
+    assert session.take().endswith(replies.RECIPIENT_OK)
+    assert session.envelope.orcpt == (orcpt,)
+
+
+def test_nothing_is_kept_of_what_nobody_said() -> None:
+    session = engine()
+    session.feed(HELLO + b"MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.org>\r\nRCPT TO:<c@example.org>\r\n")
+    assert (session.envelope.notify, session.envelope.orcpt) == ((), ())
+    session.feed(b"RCPT TO:<d@example.org> NOTIFY=NEVER\r\n")
+    assert (session.envelope.notify, session.envelope.orcpt) == ((None, None, notify.ASKED), ("", "", ""))
+
+
+def test_a_refused_parameter_leaves_the_transaction_as_it_was() -> None:
+    session = engine()
+    session.feed(HELLO + b"MAIL FROM:<a@example.com> RET=FULL\r\n")
+    session.feed(b"RCPT TO:<b@example.org> NOTIFY=NEVER,DELAY\r\nRCPT TO:<c@example.org>\r\n")
+    assert session.take().endswith(replies.BAD_NOTIFY + replies.RECIPIENT_OK)
+    assert (session.envelope.recipients, session.envelope.ret) == (("c@example.org",), "FULL")
+
+
+@pytest.mark.parametrize("said", [b"NOTIFY=x", b"ORCPT=x", b"ORCPT=rfc822;+2b", b"NOTIFY=DELAY NOTIFY=DELAY"])
+def test_a_list_of_bad_parameters_ends_no_session(said: bytes) -> None:
+    session = engine()
+    session.feed(HELLO + b"MAIL FROM:<a@example.com>\r\n")
+    session.take()
+    for number in range(100):
+        assert session.feed(b"RCPT TO:<b%d@example.org> %b\r\n" % (number, said)) is Need.INPUT
+        assert session.take().startswith(b"501 5.5.4 ")
+    session.feed(b"RCPT TO:<b@example.org>\r\n")
+    assert session.take() == replies.RECIPIENT_OK
 
 
 @pytest.mark.parametrize(
@@ -504,7 +557,7 @@ def test_mail_with_its_parameters() -> None:
 )
 def test_an_address_may_lack_its_domain(path: str, address: str) -> None:
     assert grammar.parse_mail(f"FROM:<{path}>").address == address
-    assert grammar.parse_rcpt(f"TO:<{path}>", utf8=False) == address
+    assert grammar.parse_rcpt(f"TO:<{path}>", utf8=False).address == address
 
 
 @pytest.mark.parametrize(

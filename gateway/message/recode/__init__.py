@@ -13,7 +13,7 @@ What is signed stays as it is: nothing of a message with a DKIM-Signature is tou
 """
 
 import re
-from typing import Final
+from typing import Final, Protocol
 
 from gateway.message.fixup import MAX_LINE, has_long_line
 from gateway.message.model import PIECE_BYTES
@@ -22,10 +22,10 @@ from gateway.message.recode.encoding import LONG_LINE, Base64, Cut, Encoder, Quo
 from gateway.message.recode.parts import Part, Unrepairable, Walk
 from gateway.message.transfer import MOSTLY_ASCII
 
-__all__ = ["Rewriting", "Survey", "Unrepairable", "fold"]
+__all__ = ["ESCAPED", "Rewriting", "Survey", "Surveyed", "Unrepairable", "fold"]
 
 # What quoted-printable escapes: there base64 is shorter from one octet in six on, as for composed text (transfer.py).
-_ESCAPED: Final = bytes([*range(9), *range(11, 13), *range(14, 32), 61, *range(127, 256)])
+ESCAPED: Final = bytes([*range(9), *range(11, 13), *range(14, 32), 61, *range(127, 256)])
 _NOT_QP: Final = re.compile(rb"=(?![0-9A-Fa-f]{2}|[0-9A-Fa-f]?\Z|[ \t]*\Z)")
 _NOT_BASE64: Final = re.compile(rb"[^A-Za-z0-9+/= \t]")
 
@@ -76,7 +76,7 @@ class Survey:
         nature = part.nature
         self._size += len(data)
         if nature.text:
-            self._escaped += len(data) - len(data.translate(None, _ESCAPED))
+            self._escaped += len(data) - len(data.translate(None, ESCAPED))
         lines = self._long_lines(data)
         if not lines:
             return
@@ -99,6 +99,10 @@ class Survey:
         else:
             self.plan[part.number] = b"base64"
 
+    def mended(self, part: Part) -> bytes:
+        """Without long lines."""
+        return _folded(part.header)
+
     def _long_lines(self, data: bytes) -> list[bytes]:
         """The lines of more than 998 octets, or what is in hand of them."""
         before, end = self._open, data.rfind(b"\n") + 1
@@ -108,14 +112,25 @@ class Survey:
         return begun + LONG_LINE.findall(data) if begun or has_long_line(data) else []
 
 
+class Surveyed(Protocol):
+    """What a rewriting goes by: the header of the message, and the plan (b"7bit" changes but the name)."""
+
+    header: bytes
+    plan: dict[int, bytes]
+
+    def mended(self, part: Part) -> bytes:
+        """The header of a part as it will be, but for its encoding."""
+
+
 class Rewriting:
     """A message with the plan carried out: `header` is its new one. Feed it the same body, cut in the same way."""
 
-    __slots__ = ("_encoder", "_out", "_plan", "_size", "_walk", "header")
+    __slots__ = ("_encoder", "_mended", "_out", "_plan", "_size", "_walk", "header")
 
-    def __init__(self, survey: Survey) -> None:
+    def __init__(self, survey: Surveyed) -> None:
         self.header = b""
         self._plan = survey.plan
+        self._mended = survey.mended
         self._encoder: Encoder | None = None
         self._out: list[bytes] = []
         self._size = 0
@@ -150,14 +165,14 @@ class Rewriting:
 
     def enter(self, part: Part, _: int) -> None:
         encoding = self._plan.get(part.number)
-        header = _folded(part.header)
+        header = self._mended(part)
         if encoding:
             header = part_header.with_encoding(header, encoding, message=part.message)
         if part.number:
             self._add(header)
         else:
             self.header = header
-        if encoding is None:
+        if encoding is None or encoding == b"7bit":
             self._encoder = None
         elif encoding:
             self._encoder = QuotedPrintable() if encoding == b"quoted-printable" else Base64()

@@ -23,6 +23,7 @@ _PARAMETER: Final = re.compile(rb";[ \t]*(?:([^\s;=\"()]+)[ \t]*=[ \t]*(\"(?:[^\
 _QUOTED_PAIR: Final = re.compile(rb"\\(.)")
 _IDENTITY: Final = frozenset((b"", b"7bit", b"8bit", b"binary"))
 _ENCODED: Final = frozenset((b"base64", b"quoted-printable"))
+_EIGHT_BIT: Final = frozenset((b"8bit", b"binary"))
 _MESSAGES: Final = frozenset((b"rfc822", b"global", b"news"))
 _NAME: Final = re.compile(rb"[ \t]|[!-9;-~]++[ \t]*+:")
 _PLACE: Final = re.compile(rb"(?<=[^ \t])[ \t](?=[ \t]*[^ \t\r\n])")  # where a line may be folded
@@ -53,6 +54,7 @@ class Nature(NamedTuple):
     boundary: bytes = b""
     digest: bool = False  # multipart/digest: its parts are messages if they do not say what they are
     signed: bool = False  # multipart/signed
+    encrypted: bool = False  # multipart/encrypted
     fault: str = ""
 
 
@@ -80,6 +82,11 @@ def read(header: bytes, *, default: bytes = b"text/plain") -> Nature:
 def is_signed(header: bytes) -> bool:
     """Whether there is a DKIM-Signature: it covers the body and some of the header."""
     return bool(_values(header, b"dkim-signature"))
+
+
+def says_eight_bit(header: bytes) -> bool:
+    """Whether it promises, or threatens, octets above 127."""
+    return any(value.lower() in _EIGHT_BIT for value in _values(header, b"content-transfer-encoding"))
 
 
 def with_encoding(header: bytes, encoding: bytes, *, message: bool) -> bytes:
@@ -146,6 +153,8 @@ def _of_type(value: bytes) -> Nature:
         return Nature(Kind.LEAF, text=True, fault=_ODD_TYPE if structured else "")
     main, sub = found[1].lower(), found[2].lower()
     if main == b"message":
+        if sub.startswith(b"global-"):
+            return Nature(Kind.LEAF)  # RFC 6533, 4: these may be
         # RFC 2046, 5.2: the others may not be encoded, and hold no message that could be.
         fault = f"message/{sub.decode('ascii', 'replace')[:40]} may not be encoded"
         return Nature(Kind.MESSAGE) if sub in _MESSAGES else Nature(Kind.LEAF, fault=fault)
@@ -154,7 +163,13 @@ def _of_type(value: bytes) -> Nature:
     boundary = _boundary(value, found.end())
     if not boundary:
         return Nature(Kind.LEAF, fault=_ODD_TYPE)
-    return Nature(Kind.MULTIPART, boundary=boundary, digest=sub == b"digest", signed=sub == b"signed")
+    return Nature(
+        Kind.MULTIPART,
+        boundary=boundary,
+        digest=sub == b"digest",
+        signed=sub == b"signed",
+        encrypted=sub == b"encrypted",
+    )
 
 
 def _boundary(value: bytes, pos: int) -> bytes:

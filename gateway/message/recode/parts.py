@@ -20,9 +20,11 @@ _CRLF: Final = b"\r\n"
 
 
 class Unrepairable(Exception):
-    """A line over 998 octets that must stay as it is; the text is for whoever sent it. `line` counts from 1."""
+    """A line over 998 octets that must stay as it is; the text is for whoever sent it, `why` the reason alone. `line`
+    counts from 1."""
 
     def __init__(self, line: int | None, why: str) -> None:
+        self.why = why
         which = "A line" if line is None else f"Line {line}"
         super().__init__(
             f"{which} is longer than 998 octets (RFC 5322, 2.1.1) and cannot be re-encoded: {why}. "

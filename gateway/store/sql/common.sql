@@ -2,13 +2,13 @@
 
 -- name: keys_all
 SELECT name, digest, hint, account, route, senders, scopes, default_from, created_at, expires_at, revoked_at,
-    limits, networks, old_digest, old_until
+    limits, networks, old_digest, old_until, duplicates, dsn
 FROM key ORDER BY name
 
 -- name: key_add
 INSERT INTO key (name, digest, hint, account, route, senders, scopes, default_from, created_at, expires_at, revoked_at,
-    limits, networks)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+    limits, networks, duplicates, dsn)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
 ON CONFLICT DO NOTHING RETURNING name
 
 -- name: key_digest_in_use
@@ -21,11 +21,19 @@ WHERE name = ?1 AND revoked_at IS NULL RETURNING name
 -- name: key_revoke
 UPDATE key SET revoked_at = ?2 WHERE name = ?1 AND revoked_at IS NULL RETURNING name
 
+-- name: sts_policies
+SELECT domain, id, text, fetched_at, expires_at FROM sts_policy WHERE expires_at > ?1 ORDER BY expires_at
+
+-- name: sts_policy_put
+INSERT INTO sts_policy (domain, id, text, fetched_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5)
+ON CONFLICT (domain) DO UPDATE SET id = excluded.id, text = excluded.text, fetched_at = excluded.fetched_at,
+    expires_at = excluded.expires_at
+
 -- name: domains_all
 SELECT name, require_dkim, created_at FROM domain ORDER BY name
 
 -- name: dkim_keys_all
-SELECT domain, selector, algorithm, private_wrapped, created_at, active FROM dkim_key
+SELECT domain, selector, algorithm, private_wrapped, created_at, active, retired_at FROM dkim_key
 ORDER BY domain, created_at, selector
 
 -- name: domain_add
@@ -41,7 +49,16 @@ DELETE FROM domain WHERE name = ?1 RETURNING name
 DELETE FROM dkim_key WHERE domain = ?1
 
 -- name: dkim_key_retire
-UPDATE dkim_key SET active = 0 WHERE domain = ?1 AND algorithm = ?2
+UPDATE dkim_key SET active = 0, retired_at = ?3 WHERE domain = ?1 AND algorithm = ?2 AND active
+
+-- name: dkim_key_next
+SELECT algorithm FROM dkim_key WHERE domain = ?1 AND selector = ?2 AND NOT active AND retired_at IS NULL
+
+-- name: dkim_key_activate
+UPDATE dkim_key SET active = 1 WHERE domain = ?1 AND selector = ?2
+
+-- name: dkim_keys_forget
+DELETE FROM dkim_key WHERE retired_at < ?1 RETURNING domain, selector
 
 -- name: dkim_key_add
 INSERT INTO dkim_key (domain, selector, algorithm, private_wrapped, created_at, active)

@@ -54,8 +54,8 @@ DO UPDATE SET hash = excluded.hash, uuid = excluded.uuid, at = excluded.at, resu
 
 -- name: message_add
 INSERT INTO message (id, uuid, account, key, door, envelope_sender, header_from, subject, message_id, size,
-    header_size, body_hash, flags, tags, metadata, created_at, expires_at, priority, recipients, pieces)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)
+    header_size, body_hash, flags, tags, metadata, created_at, expires_at, priority, recipients, pieces, envid, send_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)
 
 -- name: content_put
 INSERT INTO content (message, hash, bytes) VALUES (?1, ?2, ?3)
@@ -75,11 +75,12 @@ INSERT INTO staging (message, at) VALUES (?1, ?2) ON CONFLICT (message) DO UPDAT
 DELETE FROM staging WHERE message = ?1
 
 -- name: recipient_add
-INSERT INTO recipient (message, id, address, destination, updated_at) VALUES (?1, ?2, ?3, ?4, ?5)
+INSERT INTO recipient (message, id, address, destination, updated_at, notify, orcpt)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
 
 -- name: recipient_schedule
-INSERT INTO recipient (message, id, address, destination, updated_at, state, next_at)
-VALUES (?1, ?2, ?3, ?4, ?5, 'scheduled', ?6)
+INSERT INTO recipient (message, id, address, destination, updated_at, notify, orcpt, state, next_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'scheduled', ?8)
 
 -- name: ready_add
 INSERT INTO ready (destination, priority, key, recipient, message) VALUES (?1, ?2, ?3, ?4, ?5)
@@ -124,27 +125,31 @@ ORDER BY recipient LIMIT ?5
 DELETE FROM ready WHERE destination = ?1 AND priority = ?2 AND key = ?3 AND recipient BETWEEN ?4 AND ?5
 
 -- name: claim_recipient
-SELECT id, address, attempts, uncertain FROM recipient WHERE message = ?1 AND id = ?2
+SELECT id, address, attempts, uncertain, notify, orcpt FROM recipient WHERE message = ?1 AND id = ?2
 
 -- name: claim_message
 SELECT m.id, m.uuid, m.account, m.key, m.envelope_sender, m.header_from, m.message_id, m.size, m.header_size,
-    m.body_hash, m.flags, m.created_at, m.expires_at, m.priority, m.recipients, m.pieces, c.hash, c.bytes
+    m.body_hash, m.flags, m.created_at, m.expires_at, m.priority, m.recipients, m.pieces, m.envid, c.hash,
+    c.bytes
 FROM message m LEFT JOIN content c ON c.message = m.id AND m.pieces = 1 AND m.size <= ?2
 WHERE m.id = ?1
 
 -- name: leased_add
 INSERT INTO leased (recipient, fence, until, owner, destination, priority, key, message, uncertain, recipients,
-    pieces, expires_at)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+    pieces, expires_at, tell, once)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
 
 -- name: leased_renew
 UPDATE leased SET until = ?3 WHERE recipient = ?1 AND fence = ?2
+
+-- name: leased_mark
+UPDATE leased SET once = 2 WHERE recipient = ?1 AND fence = ?2 RETURNING recipient
 
 
 -- Settling
 
 -- name: leased_find
-SELECT recipient, fence, destination, priority, key, message, uncertain, recipients, pieces, expires_at
+SELECT recipient, fence, destination, priority, key, message, uncertain, recipients, pieces, expires_at, tell
 FROM leased WHERE recipient = ?1 AND fence = ?2
 
 -- name: leased_delete
@@ -169,7 +174,8 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
 -- Ending
 
 -- name: pending_end
-UPDATE pending SET open = open - ?2, undelivered = undelivered + ?3 WHERE message = ?1 RETURNING open, undelivered
+UPDATE pending SET open = open - ?2, undelivered = undelivered + ?3 WHERE message = ?1
+RETURNING open, undelivered, EXISTS (SELECT 1 FROM report WHERE message = ?1)
 
 -- name: pending_delete
 DELETE FROM pending WHERE message = ?1
@@ -219,7 +225,14 @@ RETURNING destination, priority, key, recipient, message, why
 
 -- name: leased_lost
 -- Reads the whole table: it holds only what is in hand.
-SELECT recipient, destination, priority, key, message FROM leased WHERE owner <> ?1 OR until <= ?2 LIMIT ?3
+SELECT recipient, destination, priority, key, message, uncertain, recipients, pieces, expires_at, tell, once
+FROM leased WHERE owner <> ?1 OR until <= ?2 LIMIT ?3
+
+-- name: recipient_lose
+-- What was marked has had its try.
+UPDATE recipient SET state = 'failed', attempts = attempts + 1, next_at = 0, updated_at = ?3, uncertain = 1, reply = ?4,
+    host = '', bounce_class = ?5, scope = ?6, stage = 'dot'
+WHERE message = ?1 AND id = ?2 RETURNING message, id, attempts
 
 
 -- Expiring
@@ -228,10 +241,10 @@ SELECT recipient, destination, priority, key, message FROM leased WHERE owner <>
 SELECT at, message FROM expiry WHERE (at, message) > (?1, ?2) AND at <= ?3 ORDER BY at, message LIMIT ?4
 
 -- name: expiry_message
-SELECT priority, key, recipients, pieces FROM message WHERE id = ?1
+SELECT priority, key, recipients, pieces, envelope_sender FROM message WHERE id = ?1
 
 -- name: recipients_open
-SELECT r.id, r.destination, r.attempts, r.next_at, r.reply, r.host, r.uncertain
+SELECT r.id, r.destination, r.attempts, r.next_at, r.reply, r.host, r.uncertain, r.notify
 FROM recipient r
 WHERE r.message = ?1 AND r.state IN ('queued', 'deferred', 'held', 'scheduled')
     AND NOT EXISTS (SELECT 1 FROM leased l WHERE l.recipient = r.id)
@@ -247,6 +260,38 @@ UPDATE recipient SET state = 'failed', bounce_class = 'MessageExpired', stage = 
 WHERE message = ?1 AND id = ?2
 
 
+-- Telling
+
+-- name: report_add
+INSERT INTO report (message, recipient, kind, at) VALUES (?1, ?2, ?3, ?4)
+
+-- name: report_drop
+DELETE FROM report WHERE message = ?1 AND recipient = ?2 AND kind = ?3 RETURNING recipient, kind
+
+-- name: delay_note
+-- A recipient whose delay is to be told at ?3, where its delivery began at ?4 or earlier.
+UPDATE recipient SET notify = notify | 16
+WHERE message = ?1 AND id = ?2
+    AND (SELECT max(created_at, send_at) FROM message WHERE id = ?1) <= ?4
+RETURNING message, id, 4, ?3
+
+-- name: reports_first
+SELECT at, message FROM report WHERE (at, message) > (?1, ?2) AND at < ?3 ORDER BY at, message LIMIT ?4
+
+-- name: report_message
+SELECT m.id, m.uuid, m.account, k.name, m.envelope_sender, m.subject, m.message_id, m.size, m.header_size, m.body_hash,
+    m.flags, m.pieces, m.envid, m.created_at, m.expires_at
+FROM message m CROSS JOIN key_ref k ON k.id = m.key
+WHERE m.id = ?1
+
+-- name: report_recipients
+SELECT r.id, r.address, r.orcpt, p.kind, p.at, r.state, r.attempts, r.reply, r.host, r.bounce_class, r.stage, d.route
+FROM report p
+CROSS JOIN recipient r ON r.message = p.message AND r.id = p.recipient
+CROSS JOIN destination d ON d.id = r.destination
+WHERE p.message = ?1 ORDER BY p.recipient, p.kind LIMIT ?2
+
+
 -- Sweeping
 
 -- name: staging_old
@@ -254,16 +299,20 @@ WHERE message = ?1 AND id = ?2
 SELECT s.message, m.id FROM staging s LEFT JOIN message m ON m.id = s.message WHERE s.at < ?1 LIMIT ?2
 
 -- name: erase_due
-SELECT at, message FROM erase WHERE at <= ?1 ORDER BY at, message LIMIT ?2
+-- And whether something is to be told of it still.
+SELECT at, message, EXISTS (SELECT 1 FROM report r WHERE r.message = erase.message)
+FROM erase WHERE at <= ?1 ORDER BY at, message LIMIT ?2
 
 -- name: erase_delete
 DELETE FROM erase WHERE at = ?1 AND message = ?2
 
 -- name: messages_old
--- The ids above ?1 and below ?2, at most ?4, and whether a recipient of theirs is open or changed at ?3 or later.
+-- The ids above ?1 and below ?2, at most ?4, and whether a recipient of theirs is open or changed at ?3 or later, or
+-- something is to be told of one.
 SELECT m.id, EXISTS (
     SELECT 1 FROM recipient r WHERE r.message = m.id
         AND (r.updated_at >= ?3 OR r.state IN ('queued', 'deferred', 'held', 'scheduled')))
+    OR EXISTS (SELECT 1 FROM report p WHERE p.message = m.id)
 FROM message m
 WHERE m.id > ?1 AND m.id < ?2
 ORDER BY m.id LIMIT ?4
@@ -291,6 +340,12 @@ SELECT account, text FROM idempotency WHERE at <= ?1 LIMIT ?2
 
 -- name: idempotency_delete
 DELETE FROM idempotency WHERE account = ?1 AND text = ?2
+
+-- name: sts_policies_old
+SELECT domain FROM sts_policy WHERE expires_at <= ?1 LIMIT ?2
+
+-- name: sts_policy_delete
+DELETE FROM sts_policy WHERE domain = ?1
 
 -- name: freelist
 PRAGMA freelist_count

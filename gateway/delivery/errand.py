@@ -1,0 +1,141 @@
+"""What one message has to do at one destination: the mail a host can be given, and what was said so far.
+
+Guarantees: a host is given no mail that it announced it cannot take: another form of it, or none; what is refused for
+that reason is refused for good only where no other host of the destination might take it; the most telling word stays.
+It opens no connection and does not judge (attempt.py does).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import msgspec
+
+from gateway.config import MxRoute, RelayRoute
+from gateway.delivery import envelope
+from gateway.delivery.envelope import Mail, Offer
+from gateway.delivery.session import Hop, Session
+from gateway.delivery.variants import Variant, Variants
+from gateway.delivery.verdict import Word
+from gateway.message import model
+from gateway.store.queue import Claimed, Leased, Queue
+
+_NO_UTF8_ADDRESS: Final = Word(
+    "mail",
+    550,
+    "5.6.7",
+    "550 5.6.7 the next hop does not take internationalized mail (SMTPUTF8), and an address is not ASCII",
+)
+
+
+class Said(msgspec.Struct, frozen=True, gc=False):
+    """A word and who said it. `ours`: nobody did, we know that this host cannot be given the message."""
+
+    word: Word
+    host: str = ""
+    address: str = ""
+    tls: str = ""
+    note: str = ""
+    ours: bool = False
+    offer: Offer | None = None  # of the host that was told of the recipient
+
+
+class Fitted(NamedTuple):
+    """Mail for those who are `able` to be sent it there; `word` says why not, for the others."""
+
+    mail: Mail | None
+    able: list[Leased]
+    unable: list[Leased]
+    word: Word
+
+
+@dataclass(slots=True)
+class Errand:
+    """`said` is what was said so far, by recipient: of this destination and of others."""
+
+    route: MxRoute | RelayRoute
+    domain: str
+    claimed: Claimed
+    variants: Variants
+    queue: Queue
+    said: dict[int, Said]
+
+    @property
+    def wish(self) -> int:
+        """About TLS."""
+        return self.claimed.tls_wish
+
+    async def fit(self, offer: Offer, recipients: list[Leased]) -> Fitted:
+        """The mail for a host that offers that."""
+        able, unable = recipients, list[Leased]()
+        if not offer.smtputf8:
+            able, unable = self._by_address(recipients)
+            if not able:
+                return Fitted(None, [], recipients, _NO_UTF8_ADDRESS)
+        variant = await self.variants.fit(offer)
+        if isinstance(variant, Word):
+            return Fitted(None, [], recipients, variant)
+        mail = self._mail(able, variant, offer)
+        refusal = envelope.refusal(mail, offer)
+        if refusal is not None:
+            return Fitted(None, [], recipients, refusal)
+        return Fitted(mail, able, unable, _NO_UTF8_ADDRESS)
+
+    def heard(self, recipient: Leased, word: Word, session: Session) -> None:
+        """The host spoke of this recipient."""
+        hop = session.hop
+        self.said[recipient.id] = Said(word, hop.name, hop.address, session.tls, session.note, offer=session.wire.offer)
+
+    def unreached(self, recipients: Sequence[Leased], word: Word, hop: Hop) -> None:
+        """The host was not reached, or not talked with. That hides neither the reply of another, nor that it cannot be
+        given the message, which another of its addresses said."""
+        for recipient in recipients:
+            before = self.said.get(recipient.id)
+            if before is not None and (before.host == hop.name if before.ours else before.word.code and not word.code):
+                continue
+            self.said[recipient.id] = Said(word, hop.name, hop.address)
+
+    def unfit(self, recipients: Sequence[Leased], word: Word, session: Session) -> None:
+        """The host cannot be given the message. What another one said may come to another end."""
+        hop = session.hop
+        for recipient in recipients:
+            before = self.said.get(recipient.id)
+            if before is None or before.ours or (before.host == hop.name and not before.word.code):
+                self.said[recipient.id] = Said(word, hop.name, hop.address, session.tls, session.note, ours=True)
+
+    def all_heard(self, recipients: Sequence[Leased], word: Word, *, note: str = "") -> None:
+        """No host was asked; what one said before is worth more."""
+        for recipient in recipients:
+            self.said.setdefault(recipient.id, Said(word, note=note))
+
+    def _by_address(self, recipients: list[Leased]) -> tuple[list[Leased], list[Leased]]:
+        """Who can be named in ASCII, and who cannot; domains always can (RFC 6531, 3.2)."""
+        if not self.claimed.envelope_sender.isascii():
+            return [], recipients
+        able = [recipient for recipient in recipients if recipient.address.isascii()]
+        return able, [recipient for recipient in recipients if not recipient.address.isascii()]
+
+    def _mail(self, recipients: list[Leased], variant: Variant, offer: Offer) -> Mail:
+        claimed = self.claimed
+        addresses = tuple([recipient.address for recipient in recipients])
+
+        async def mark(which: Sequence[int]) -> None:
+            await self.queue.mark([(recipients[index].id, recipients[index].fence) for index in which])
+
+        return Mail(
+            sender=claimed.envelope_sender,
+            recipients=addresses,
+            size=variant.size,
+            eight_bit=variant.eight_bit,
+            utf8=variant.utf8 or not claimed.envelope_sender.isascii() or not all(map(str.isascii, addresses)),
+            dot_lines=variant.dot_lines,
+            prefix=variant.prefix,
+            content=variant.content,
+            stream=variant.stream,
+            notify=tuple([recipient.notify for recipient in recipients]) if offer.dsn else (),
+            orcpt=tuple([recipient.orcpt for recipient in recipients]) if offer.dsn else (),
+            ret=claimed.ret,
+            envid=claimed.envid,
+            require_tls=claimed.tls_wish == model.TLS_REQUIRED,
+            before_end=mark if claimed.at_most_once else None,
+        )

@@ -1,0 +1,111 @@
+"""Recipients in hand: keeping them there, and taking back what a dead process or an endless attempt had.
+
+Guarantees: what comes back may have been delivered, and is marked so. Of a message that is to be delivered at most once
+only that comes back whose final dot has certainly not left; what may have left fails, with an event that says so, in
+the same transaction.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from gateway.errors import StoreError
+from gateway.events import BounceClass, EventType, Scope, State
+from gateway.store.db import Row, Statements, Transaction
+from gateway.store.ending import Ended, Endings
+from gateway.store.names import Counter, Names
+from gateway.store.reports import Noted
+from gateway.store.settlement import EventData
+
+RECLAIM_ROWS: Final = 500
+UNCERTAIN_REPLY: Final = (
+    "The delivery was cut off between the end of the message and the other side's answer: it may have been delivered. "
+    "It was not tried again, because this mail is to be delivered at most once."
+)
+
+_AT_LEAST_ONCE: Final = 0  # leased.once
+_MARKED: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """The arguments of a renewal."""
+
+    recipients: Sequence[tuple[int, int]]
+    until: int
+
+
+class Leases:
+    """Used in the writer's thread only. `owner` is this opening of the database."""
+
+    def __init__(self, sql: Statements, names: Names, *, events: Counter, endings: Endings, owner: int) -> None:
+        self._sql = sql
+        self._names = names
+        self._events = events
+        self._endings = endings
+        self._owner = owner
+        self._encode = msgspec.json.Encoder().encode
+
+    def renew(self, tx: Transaction, renewals: Sequence[Renewal]) -> list[None]:
+        for renewal in renewals:
+            rows = [(recipient, fence, renewal.until) for recipient, fence in renewal.recipients]
+            tx.cursor.executemany(self._sql["leased_renew"], rows)
+        return [None] * len(renewals)
+
+    def mark(self, tx: Transaction, calls: Sequence[Sequence[tuple[int, int]]]) -> list[None]:
+        """Note that their final dot may have left. StoreError where one is not in hand any more: it may be in
+        another's, who would send it too."""
+        for recipients in calls:
+            marked = tx.cursor.executemany(self._sql["leased_mark"], recipients).fetchall()
+            if len(marked) < len(recipients):
+                raise StoreError("A recipient is no longer in hand: its lease ran out.")
+        return [None] * len(calls)
+
+    def reclaim(self, tx: Transaction, moments: Sequence[int]) -> list[int]:
+        """Take back what a dead process had in hand, and what ran out, a bounded number at a time."""
+        return [self._reclaim(tx, now) for now in moments]
+
+    def _reclaim(self, tx: Transaction, now: int) -> int:
+        rows = tx.all(self._sql["leased_lost"], (self._owner, now, RECLAIM_ROWS))
+        tx.cursor.executemany(self._sql["leased_delete"], [(row[0],) for row in rows])
+        self._give_back(tx, [row for row in rows if row[10] != _MARKED])
+        if lost := [row for row in rows if row[10] == _MARKED]:
+            self._lose(tx, lost, now)
+        return len(rows)
+
+    def _give_back(self, tx: Transaction, rows: Sequence[Row]) -> None:
+        many = tx.cursor.executemany
+        doubtful = [(row[4], row[0]) for row in rows if row[10] == _AT_LEAST_ONCE]
+        many(self._sql["recipient_uncertain"], doubtful)
+        many(self._sql["ready_add"], [(row[1], row[2], row[3], row[0], row[4]) for row in rows])
+        for destination in {row[1] for row in rows}:
+            tx.due[destination] = self._names.due(tx, destination)
+
+    def _lose(self, tx: Transaction, rows: Sequence[Row], now: int) -> None:
+        """Fail what may have been delivered and must not be twice."""
+        many = tx.cursor.executemany
+        why = (now, UNCERTAIN_REPLY, BounceClass.UNCERTAIN.value, Scope.INFRASTRUCTURE.value)
+        changed = many(self._sql["recipient_lose"], [(row[4], row[0], *why) for row in rows]).fetchall()
+        attempts = {recipient: tries for _, recipient, tries in changed}
+        many(self._sql["event_add"], [self._event(tx, row, attempts[row[0]], now) for row in rows])
+        noted, ended = Noted(), []
+        for recipient, _, _, _, message, _, recipients, pieces, expires_at, tell, _ in rows:
+            told = tell != 0 and noted.end(message, recipient, tell, State.FAILED, now)
+            ended.append(Ended(message, recipients, pieces, expires_at, delivered=False, told=told))
+        noted.write(tx, self._sql)
+        self._endings.end(tx, ended, now)
+
+    def _event(self, tx: Transaction, row: Row, attempts: int, now: int) -> Row:
+        data = EventData(
+            reply=UNCERTAIN_REPLY,
+            bounce_class=BounceClass.UNCERTAIN.value,
+            scope=Scope.INFRASTRUCTURE.value,
+            stage="dot",
+            route=self._names.due(tx, row[1]).route,
+            attempt=attempts,
+            possible_duplicate=True,
+        )
+        encoded = self._encode(data).decode()
+        return (self._events.next(), row[4], row[0], EventType.FAILED.value, now, encoded)
