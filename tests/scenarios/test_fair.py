@@ -85,7 +85,7 @@ class Crowded(Sink):
 
 
 @pytest.mark.parametrize("broken", [False, True], ids=["as it is", "deaf"])
-def test_a_host_that_wants_less_gets_less(make_daemon: MakeDaemon, tmp_path: Path, broken: bool) -> None:
+def test_d14_a_host_that_wants_less_gets_less(make_daemon: MakeDaemon, tmp_path: Path, broken: bool) -> None:
     settings: dict[str, Any] = {"delivery": {"retry": ["1s"]}}
     twin: dict[str, Any] = {}
     if broken:
@@ -110,7 +110,7 @@ LONG = b"well " * 80 + b"\r\n"
 
 
 @pytest.mark.parametrize("broken", [False, True], ids=["as it is", "without bounds"])
-def test_tarpits_hold_their_own_places(make_daemon: MakeDaemon, tmp_path: Path, broken: bool) -> None:
+def test_d6_tarpits_hold_their_own_places(make_daemon: MakeDaemon, tmp_path: Path, broken: bool) -> None:
     slow_greeting = {"greeting": Act(b"220 " + LONG, every_s=1.0)}
     slow_replies = {"mail": Act(b"250 " + LONG, every_s=1.0)}
     twin: dict[str, Any] = {}
@@ -184,7 +184,7 @@ def dead_dns() -> Iterator[PeerDns]:
         yield dns
 
 
-def test_a_dead_nameserver_delays_only_its_own_domains(make_daemon: MakeDaemon, dead_dns: PeerDns) -> None:
+def test_d3_a_dead_nameserver_delays_only_its_own_domains(make_daemon: MakeDaemon, dead_dns: PeerDns) -> None:
     with ScriptedThread() as good:
         settings = {
             "dns": {"nameservers": [str(dead_dns.listen)]},
