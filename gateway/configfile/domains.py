@@ -2,17 +2,14 @@
 
 from enum import Enum
 from pathlib import Path
-from typing import Final
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
+from gateway import privatekey
 from gateway.config import DkimKey, Domain
 from gateway.configfile import grammar
 from gateway.configfile.sources import Sources
 from gateway.yamltree import Value
-
-_MIN_RSA_BITS: Final = 2048  # RFC 8301, 3.2: signers should use at least that
 
 
 class _Kind(Enum):
@@ -83,14 +80,8 @@ def _dkim_key(value: Value, sources: Sources) -> tuple[_Kind, DkimKey] | None:
 def _kind(value: Value, path: Path) -> _Kind | None:
     """None, and a problem, where it cannot sign."""
     try:
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-    except (ValueError, TypeError) as error:  # TypeError: it is encrypted
-        reason = "it is encrypted" if isinstance(error, TypeError) else "not in PEM, or of no known kind"
-        value.problem(f"{path} holds no usable private key: {reason}")
+        key = privatekey.load(path.read_bytes())
+    except ValueError as error:
+        value.problem(f"{path}: {error}")
         return None
-    if isinstance(key, ed25519.Ed25519PrivateKey):
-        return _Kind.ED25519
-    if isinstance(key, rsa.RSAPrivateKey) and key.key_size >= _MIN_RSA_BITS:
-        return _Kind.RSA
-    value.problem(f"a DKIM key is Ed25519, or RSA of at least {_MIN_RSA_BITS} bits")
-    return None
+    return _Kind.ED25519 if isinstance(key, ed25519.Ed25519PrivateKey) else _Kind.RSA

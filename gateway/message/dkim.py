@@ -16,10 +16,10 @@ from functools import lru_cache
 from typing import Final
 
 import idna
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa, utils
 
+from gateway import privatekey
 from gateway.errors import GatewayError
 from gateway.message import canonical
 
@@ -40,7 +40,6 @@ SIGNED_FIELDS: Final = (
     b"list-unsubscribe",
     b"list-unsubscribe-post",
 )
-MIN_RSA_BITS: Final = 2048
 TXT_STRING_OCTETS: Final = 255  # RFC 1035, 3.3: a character-string
 
 _FOLD: Final = b"\r\n "
@@ -153,26 +152,20 @@ def finish(unsigned: Unsigned, signature: bytes) -> bytes:
 
 
 def load_private_key(pem: bytes) -> PrivateKey:
-    """A key from unencrypted PEM (PKCS #8, PKCS #1). DkimKeyError: unreadable, too short, of another kind."""
+    """A key from unencrypted PEM (PKCS #8, PKCS #1). DkimKeyError: unreadable, too short, damaged, of another kind."""
     try:
-        # OpenSSL takes 40 to 90 ms to look for primes in an RSA key; `_require_sound` takes one.
-        key = serialization.load_pem_private_key(pem, password=None, unsafe_skip_rsa_key_validation=True)
-    except TypeError as error:
-        raise DkimKeyError("the DKIM key is encrypted; store it without a passphrase") from error
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise DkimKeyError("this is not a private key in PEM") from error
-    if isinstance(key, ed25519.Ed25519PrivateKey):
-        return PrivateKey(Algorithm.ED25519, key)
-    if not isinstance(key, rsa.RSAPrivateKey):
-        raise DkimKeyError("a DKIM key is RSA or Ed25519")
-    _require_size(key.key_size)
-    _require_sound(key)
-    return PrivateKey(Algorithm.RSA, key)
+        key = privatekey.load(pem)
+    except ValueError as error:
+        raise DkimKeyError(str(error)) from error
+    return PrivateKey(Algorithm.ED25519 if isinstance(key, ed25519.Ed25519PrivateKey) else Algorithm.RSA, key)
 
 
-def generate_rsa(bits: int = MIN_RSA_BITS) -> bytes:
+def generate_rsa(bits: int = privatekey.MIN_RSA_BITS) -> bytes:
     """A new RSA key as PEM (PKCS #8, unencrypted). Takes some 100 ms for 2048 bits."""
-    _require_size(bits)
+    try:
+        privatekey.require_size(bits)
+    except ValueError as error:
+        raise DkimKeyError(str(error)) from error
     key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
     return PrivateKey(Algorithm.RSA, key).pem()
 
@@ -213,21 +206,6 @@ def zone_lines(selector: str, domain: str, record: str) -> str:
     """The record as an entry of a zone file (RFC 1035, 5.1), without a line end; parentheses join lines."""
     strings = "\n\t".join(f'"{text}"' for text in txt_strings(record))
     return f"{_ascii_name(selector)}._domainkey.{_ascii_name(domain)}. IN TXT ( {strings} )"
-
-
-def _require_sound(key: rsa.RSAPrivateKey) -> None:
-    """A key whose numbers belong together makes signatures that verify."""
-    digest = bytes(32)
-    try:
-        key.public_key().verify(key.sign(digest, _PKCS1, _SHA256_DIGEST), digest, _PKCS1, _SHA256_DIGEST)
-    except (InvalidSignature, ValueError) as error:
-        raise DkimKeyError("the RSA key is damaged: what it signs does not verify") from error
-
-
-def _require_size(bits: int) -> None:
-    if bits < MIN_RSA_BITS:
-        # RFC 8301, 3.2: signers SHOULD use at least 2048 bits; receivers distrust less.
-        raise DkimKeyError(f"the RSA key has {bits} bits; DKIM needs at least {MIN_RSA_BITS}")
 
 
 @lru_cache(maxsize=4096)  # one per signing key: constant for as long as the key is used

@@ -433,7 +433,7 @@ def test_other_files_are_refused() -> None:
         (b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "not a private key"),
         (public, "not a private key"),
         (encrypted, "encrypted"),
-        (elliptic, "RSA or Ed25519"),
+        (elliptic, "is Ed25519, or RSA"),
     ]:
         with pytest.raises(DkimKeyError, match=why):
             dkim.load_private_key(pem)
