@@ -26,6 +26,8 @@ from gateway.errors import ConfigError, Problem
 from tests.fuzz import effort
 from tests.peers.daemon import ROOT, Daemon, broken_twin
 
+pytestmark = pytest.mark.slow
+
 COMMENTED = (Path(__file__).parents[2] / "etc" / "gateway.yaml").read_bytes()
 LINES = [line for line in COMMENTED.splitlines(keepends=True) if not line.lstrip().startswith(b"#")]
 SHIPPED = b"".join(LINES)  # comments only cost time
@@ -220,7 +222,6 @@ def serve(path: Path) -> "subprocess.CompletedProcess[str]":
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(20))
 def test_a_real_start_says_78_and_a_line(path: Path, seed: int) -> None:
     rng = random.Random(seed)
@@ -238,7 +239,6 @@ def test_a_real_start_says_78_and_a_line(path: Path, seed: int) -> None:
     assert sorted(path.parent.iterdir()) == [path]  # nothing was begun
 
 
-@pytest.mark.slow
 def test_a_twin_that_takes_unknown_keys_starts(tmp_path: Path) -> None:
     twin = broken_twin(tmp_path, "yamltree.py", "if name not in self._known:", 'if name == "never":')
     with pytest.raises(RuntimeError, match="exit code 78"):

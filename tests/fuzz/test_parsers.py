@@ -103,6 +103,7 @@ def test_work_grows_as_the_text_does(name: str) -> None:
     assert slow == []
 
 
+@pytest.mark.slow
 def test_what_is_quadratic_is_found_out() -> None:
     def quadratic(text: str) -> None:
         for _ in range(len(text) // 15):

@@ -22,6 +22,8 @@ from tests.peers.parts import Node, leaves, leaves_by_go, messages, render
 from tests.peers.process import free_port, wait_until
 from tests.peers.sink import Sink
 
+pytestmark = pytest.mark.slow
+
 LISTED: Final = Path(__file__).with_name("corpora_refused.txt")
 SENDER: Final = "shop@example.com"
 MOST_REFUSED: Final = 0.03
@@ -111,7 +113,6 @@ def _listed() -> dict[str, str]:
     return {name: reply for name, _, reply in lines}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("corpus", ["cpython", "packages"])
 def test_a_corpus_arrives_byte_for_byte(corpus: str, connected: smtplib.SMTP, sink: Sink) -> None:
     data = getattr(corpora, corpus)()
@@ -239,7 +240,6 @@ def test_long_lines_are_re_encoded(connected: smtplib.SMTP, sink: Sink) -> None:
         assert leaves(arrived) == leaves(message)
 
 
-@pytest.mark.slow
 def test_another_language_reads_the_same_in_what_is_re_encoded() -> None:
     made: list[bytes] = []
 
@@ -316,7 +316,6 @@ def test_every_body_is_one_message_or_a_refusal(mode: str, count: int, make_daem
         _arrives(daemon, sink, count, mode=mode)
 
 
-@pytest.mark.slow
 def test_a_twin_that_does_not_stuff_dots_is_found(make_daemon: MakeDaemon, sink: Sink, tmp_path: Path) -> None:
     stuff = 'data = data.replace(b"\\r\\n.", b"\\r\\n..")'
     twin = broken_twin(tmp_path / "twin", "delivery/framing.py", stuff, "pass")

@@ -80,6 +80,7 @@ def test_a_kept_connection_carries_many_messages(make_daemon: MakeDaemon) -> Non
     assert all(connection.quit for connection in sink.connections)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pause_s", [0.0, 0.03])
 def test_what_comes_while_the_next_hop_is_slow_is_not_forgotten(pause_s: float, make_daemon: MakeDaemon) -> None:
     with Sink(dot_delay_s=0.3) as sink, make_daemon(relay_to(sink.port)) as daemon:

@@ -262,7 +262,8 @@ def test_another_user(machine: Machine) -> None:
     assert not os.access(machine.daemon.data, os.R_OK) or machine.daemon.data.stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.parametrize("end", ["kill", pytest.param("stop", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["kill", "stop"])
 def test_a_daemon_that_is_away(end: str) -> None:
     """Its callers are told to come again, whether it left its socket or not; when it is back, they are served."""
     with _machine() as machine:
