@@ -176,7 +176,7 @@ class Carrier:
                 variants = Variants(claimed.facts, claimed.content, lambda: self._pieces(claimed), sign)
                 await variants.plain()
                 for domain, recipients in self._by_domain(route, claimed.recipients).items():
-                    errand = Errand(route, domain, claimed, variants, self._shared.queue, said)
+                    errand = Errand(route, domain, claimed, variants, queue=self._shared.queue, said=said)
                     await self._send_to(errand, recipients)
             case _:
                 assert_never(route)

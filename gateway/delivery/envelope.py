@@ -140,7 +140,7 @@ def _dsn_parameters(mail: Mail, number: int) -> str:
     """RFC 3461, 5.2.1: NOTIFY as it was asked for, ORCPT as it came or, where none did, the address."""
     asked = _NOTIFY.get(mail.notify[number], "") if mail.notify else ""  # unasked it is not in the table
     original = mail.orcpt[number] if mail.orcpt else ""
-    return f"{asked} ORCPT={_seven_bit(original) or _original(mail.recipients[number])}"
+    return f"{asked} ORCPT={(original and _seven_bit(original)) or _original(mail.recipients[number])}"
 
 
 def _original(recipient: str) -> str:

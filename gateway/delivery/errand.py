@@ -5,8 +5,7 @@ that reason is refused for good only where no other host of the destination migh
 It opens no connection and does not judge (attempt.py does).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -49,26 +48,35 @@ class Fitted(NamedTuple):
     word: Word
 
 
-@dataclass(slots=True)
 class Errand:
-    """`said` is what was said so far, by recipient: of this destination and of others."""
+    """`said` is what was said so far, by recipient: of this destination and of others; `wish` is about TLS."""
 
-    route: MxRoute | RelayRoute
-    domain: str
-    claimed: Claimed
-    variants: Variants
-    queue: Queue
-    said: dict[int, Said]
+    __slots__ = ("_is_ascii", "claimed", "domain", "queue", "route", "said", "variants", "wish")
 
-    @property
-    def wish(self) -> int:
-        """About TLS."""
-        return self.claimed.tls_wish
+    def __init__(
+        self,
+        route: MxRoute | RelayRoute,
+        domain: str,
+        claimed: Claimed,
+        variants: Variants,
+        *,
+        queue: Queue,
+        said: dict[int, Said],
+    ) -> None:
+        self.route = route
+        self.domain = domain
+        self.claimed = claimed
+        self.variants = variants
+        self.queue = queue
+        self.said = said
+        self.wish = claimed.tls_wish
+        addresses = "".join([recipient.address for recipient in claimed.recipients])
+        self._is_ascii = claimed.envelope_sender.isascii() and addresses.isascii()
 
     async def fit(self, offer: Offer, recipients: list[Leased]) -> Fitted:
         """The mail for a host that offers that."""
         able, unable = recipients, list[Leased]()
-        if not offer.smtputf8:
+        if not self._is_ascii and not offer.smtputf8:
             able, unable = self._by_address(recipients)
             if not able:
                 return Fitted(None, [], recipients, _NO_UTF8_ADDRESS)
@@ -118,16 +126,13 @@ class Errand:
     def _mail(self, recipients: list[Leased], variant: Variant, offer: Offer) -> Mail:
         claimed = self.claimed
         addresses = tuple([recipient.address for recipient in recipients])
-
-        async def mark(which: Sequence[int]) -> None:
-            await self.queue.mark([(recipients[index].id, recipients[index].fence) for index in which])
-
+        is_ascii = self._is_ascii or (claimed.envelope_sender.isascii() and all(map(str.isascii, addresses)))
         return Mail(
             sender=claimed.envelope_sender,
             recipients=addresses,
             size=variant.size,
             eight_bit=variant.eight_bit,
-            utf8=variant.utf8 or not claimed.envelope_sender.isascii() or not all(map(str.isascii, addresses)),
+            utf8=variant.utf8 or not is_ascii,
             dot_lines=variant.dot_lines,
             prefix=variant.prefix,
             content=variant.content,
@@ -137,5 +142,11 @@ class Errand:
             ret=claimed.ret,
             envid=claimed.envid,
             require_tls=claimed.tls_wish == model.TLS_REQUIRED,
-            before_end=mark if claimed.at_most_once else None,
+            before_end=self._marker(recipients) if claimed.at_most_once else None,
         )
+
+    def _marker(self, recipients: list[Leased]) -> Callable[[Sequence[int]], Awaitable[None]]:
+        async def mark(which: Sequence[int]) -> None:
+            await self.queue.mark([(recipients[index].id, recipients[index].fence) for index in which])
+
+        return mark

@@ -72,7 +72,8 @@ class Wire:
     @property
     def usable(self) -> bool:
         """Whether the next message may go here."""
-        return self._channel.alive and not self.worn
+        most = self.offer.max_transactions
+        return self._channel.alive and (most is None or self.transactions < most)
 
     @property
     def worn(self) -> bool:

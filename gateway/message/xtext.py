@@ -11,6 +11,7 @@ from typing import Final
 MAX_ORCPT: Final = 500  # characters, RFC 3461 4.2
 _XTEXT: Final = re.compile(r"(?:[!-*,-<>-~]++|\+[0-9A-F]{2})*+")
 _HEX: Final = re.compile(r"\+([0-9A-F]{2})")
+_XCHARS: Final = re.compile(r"[!-*,-<>-~]*+")
 _NO_XCHAR: Final = re.compile(rb"[^!-*,-<>-~]")
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _TYPE: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+")  # an atom
@@ -27,6 +28,8 @@ _NO_QCHAR: Final = re.compile(r"[^!-*,-<>-\[\]-~]")
 
 def encode(text: str) -> str:
     """Text as xtext: pure printable ASCII without a space; what is beyond ASCII goes as UTF-8."""
+    if _XCHARS.fullmatch(text) is not None:
+        return text  # nearly every address
     return _NO_XCHAR.sub(lambda found: b"+%02X" % found[0][0], text.encode()).decode("ascii")
 
 
