@@ -97,6 +97,9 @@ class Reporter:
             except StoreError as error:
                 log.error("notifications wait for the store: %s", error)  # noqa: TRY400 - the cause is in the text
                 pause_s = WRITE_RETRY_S
+            except Exception:  # the root of this task: mail goes on, whatever is wrong with what tells of it
+                log.exception("notifications cannot be made")
+                pause_s = WRITE_RETRY_S
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._kicked.wait(), pause_s)
 

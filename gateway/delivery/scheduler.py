@@ -94,7 +94,8 @@ class Scheduler:
         """Take back what a dead process had in hand, then deliver."""
         given_back = await self._queue.reclaim(self._clock.now_ms())
         if given_back:
-            log.warning("%d recipients were in hand when the last process ended; they are tried again", given_back)
+            text = "%d recipients were in hand when the last process ended; they are tried again, if twice is allowed"
+            log.warning(text, given_back)
         self._supervisor.start(self._run(), name="scheduler", critical=True)
         self._supervisor.start(self._sweep(), name="sweeper", critical=True)
         self._supervisor.start(self._renew(), name="lease-renewal", critical=True)

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from gateway import views
-from gateway.errors import Reason, Refused, StoreError
+from gateway.errors import GatewayError, Reason, Refused
 from gateway.manage import dkimkeys, refusals
 from gateway.manage.dkimkeys import DkimKeys
 from gateway.manage.domains import DomainActions, domain_name
@@ -65,7 +65,7 @@ class Rotation:
             await asyncio.sleep(LOOK_S)
             try:
                 await self.look()
-            except StoreError as error:
+            except GatewayError as error:  # a store that is away, a key that cannot be read: mail goes on all the same
                 log.error("DKIM keys cannot be looked after: %s", error)  # noqa: TRY400 - the cause is in the text
 
     async def look(self) -> None:
