@@ -18,7 +18,8 @@ from gateway.policy.auth import KeyRing, Principal
 from gateway.policy.guard import Guard
 from gateway.policy.limits import Allowance, Buckets, Limiter
 from gateway.runtime import Clock
-from gateway.store.queue import MessageView, Queue
+from gateway.store.queue import Queue
+from gateway.store.shown import MessageView
 from gateway.templates import TemplateManager
 
 _TOLD: Final = Limit(Unit.REQUESTS, 1, 60, burst=1)  # how often the log tells the same of one address

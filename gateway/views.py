@@ -12,8 +12,8 @@ from gateway.message import dkim
 from gateway.policy import auth
 from gateway.policy.domains import SigningKey
 from gateway.runtime import rfc3339, show_id
-from gateway.store.queue import MessageView, QueueRow, RecipientView
 from gateway.store.records import KeyRecord
+from gateway.store.shown import MessageView, QueueRow, RecipientView
 
 
 def message_view(view: MessageView) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from gateway.intake import BatchReceipt, Receipt
 from gateway.message.model import Submission
 from gateway.policy.auth import Principal
 from gateway.policy.limits import Allowance
-from gateway.store.queue import MessageView
+from gateway.store.shown import MessageView
 from gateway.templates import TemplateManager
 
 Idempotency = tuple[str, bytes]  # the client's own name for a request, SHA-256 of what was asked for

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from gateway.events import State
-from gateway.store.queue import RecipientView
+from gateway.store.shown import RecipientView
 
 # First that occurs wins. Open states: what waits for a person or a date before what the queue moves by
 # itself, and trouble (deferred) before the ordinary. Final ones: bad news before good.

@@ -15,7 +15,7 @@ from gateway.api.envelope import Answer
 from gateway.api.service import Service
 from gateway.errors import Reason, Refused
 from gateway.runtime import read_id, rfc3339, show_id
-from gateway.store.queue import MessageView, RecipientView
+from gateway.store.shown import MessageView, RecipientView
 
 PATH: Final = "/api/v1/emails/{}"
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)

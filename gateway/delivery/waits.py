@@ -12,7 +12,8 @@ from typing import Final
 
 from gateway.events import State
 from gateway.runtime import Clock
-from gateway.store.queue import Attempt, MessageView, Queue, RecipientView, Result
+from gateway.store.queue import Attempt, Queue, Result
+from gateway.store.shown import MessageView, RecipientView
 
 AT_ONCE: Final = 10_000  # waits; about 2 kB each. Who comes when there are so many gets what is known now
 

@@ -9,7 +9,8 @@ from gateway import views
 from gateway.events import State
 from gateway.manage import refusals
 from gateway.runtime import Clock, read_id, rfc3339
-from gateway.store.queue import Filter, Queue
+from gateway.store.queue import Queue
+from gateway.store.shown import Filter
 
 _LISTED_AT_MOST: Final = 10_000
 _WAITING: Final = frozenset({"backoff", "schedule"})  # what a retry can move

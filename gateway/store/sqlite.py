@@ -31,13 +31,8 @@ from gateway.store.queue import (
     Attempt,
     Claimed,
     Conflict,
-    Count,
     Due,
-    EventView,
-    Filter,
-    MessageView,
     NewMessage,
-    QueueRow,
     Ready,
     Replayed,
     Report,
@@ -49,6 +44,7 @@ from gateway.store.recording import Passage, Recording
 from gateway.store.records import StoredRecords
 from gateway.store.reports import Reports, Telling
 from gateway.store.settlement import Settlement
+from gateway.store.shown import Count, EventView, Filter, MessageView, QueueRow
 from gateway.store.sweep import Sweep
 from gateway.store.views import Views
 from gateway.store.waiting import BACKOFF, SCHEDULE, Release, Waiting

@@ -12,7 +12,7 @@ from gateway.errors import StoreError
 from gateway.events import EventType, State
 from gateway.runtime import ID_EPOCH_MS
 from gateway.store.db import Cursor, Row, Statements
-from gateway.store.queue import Count, EventView, Filter, MessageView, QueueRow, RecipientView
+from gateway.store.shown import Count, EventView, Filter, MessageView, QueueRow, RecipientView
 
 SLICE_MESSAGES: Final = 1000  # looked at in one read transaction of a search
 

@@ -17,7 +17,7 @@ from gateway.intake import BatchReceipt, Item, Receipt
 from gateway.message.model import Submission
 from gateway.policy.auth import Principal
 from gateway.policy.limits import Allowance
-from gateway.store.queue import MessageView
+from gateway.store.shown import MessageView
 
 UUID = bytes.fromhex("0192f0c1a2b37def8123456789abcdef")
 SEND = "/api/v1/emails/send"

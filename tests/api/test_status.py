@@ -9,7 +9,7 @@ import pytest
 from gateway.api import state
 from gateway.events import State
 from gateway.runtime import show_id
-from gateway.store.queue import MessageView, RecipientView
+from gateway.store.shown import MessageView, RecipientView
 from tests.api.conftest import UUID, Api
 
 AT = 1_760_000_000_123

@@ -4,7 +4,8 @@ import asyncio
 from collections import Counter
 
 from gateway.message.model import Facts
-from gateway.store.queue import INLINE_BYTES, Filter
+from gateway.store.queue import INLINE_BYTES
+from gateway.store.shown import Filter
 from tests.store.conftest import Opener, Store
 from tests.store.mail import LEASE_MS, START_MS, Post, claim_all, destination
 

@@ -4,7 +4,8 @@ import asyncio
 import json
 
 from gateway.events import EventType, State
-from gateway.store.queue import Claimed, Filter
+from gateway.store.queue import Claimed
+from gateway.store.shown import Filter
 from gateway.store.waiting import PROMOTE_ROWS
 from tests.store.conftest import Opener, Store
 from tests.store.mail import DAY_MS, LEASE_MS, MINUTE_MS, START_MS, Now, Post, attempt, claim_all

@@ -3,7 +3,7 @@
 import asyncio
 
 from gateway.events import State
-from gateway.store.queue import Count, Filter
+from gateway.store.shown import Count, Filter
 from tests.store.conftest import Store
 from tests.store.mail import LEASE_MS, MINUTE_MS, START_MS, Now, Post, attempt, claim_all, destination
 

@@ -19,7 +19,8 @@ from gateway.policy.domains import Domains
 from gateway.policy.limits import Limiter
 from gateway.policy.templates import Templates
 from gateway.runtime import Clock, IdSource, read_id
-from gateway.store.queue import Accepted, Conflict, MessageView, NewMessage, Replayed, RequestKey
+from gateway.store.queue import Accepted, Conflict, NewMessage, Replayed, RequestKey
+from gateway.store.shown import MessageView
 from gateway.store.sqlite import SqliteStore
 
 NOW = 1_800_000_000_000

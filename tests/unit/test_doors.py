@@ -16,7 +16,7 @@ from gateway.errors import Reason, Refused
 from gateway.policy.auth import Principal
 from gateway.policy.guard import Guard
 from gateway.resolver import Resolver
-from gateway.store.queue import Filter
+from gateway.store.shown import Filter
 
 SECRET = "cfg_0123456789abcdefghijklmnop"
 PRINTER = "printer_0123456789abcdefghijkl"

@@ -28,7 +28,8 @@ from gateway.message.model import Facts
 from gateway.observe import MailLog
 from gateway.resolver import Resolver
 from gateway.runtime import Clock, IdSource, show_id, uuid7
-from gateway.store.queue import MessageView, NewMessage, NewRecipient
+from gateway.store.queue import NewMessage, NewRecipient
+from gateway.store.shown import MessageView
 from gateway.store.sqlite import SqliteStore
 from tests.fakes.dns import FakeDns
 from tests.fakes.mx import OFFERS, Do, FakeMx, Reaction

@@ -9,7 +9,8 @@ import pytest
 
 from gateway.delivery.waits import Outcome, Waits
 from gateway.events import State
-from gateway.store.queue import Claimed, MessageView, Queue
+from gateway.store.queue import Claimed, Queue
+from gateway.store.shown import MessageView
 from gateway.store.sqlite import SqliteStore
 from tests.store.mail import LEASE_MS, START_MS, Now, Post, attempt, claim_all
 

@@ -25,7 +25,7 @@ from gateway.events import State
 from gateway.intake import Item
 from gateway.message.model import Submission
 from gateway.runtime import read_id, rfc3339, show_id
-from gateway.store.queue import MessageView
+from gateway.store.shown import MessageView
 
 STATUS_WORDS: Final = {
     State.SCHEDULED: "sent",

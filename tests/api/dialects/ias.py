@@ -7,7 +7,8 @@ from typing import Any
 from gateway.delivery.passthrough import Ending, Passed
 from gateway.delivery.waits import Outcome
 from gateway.events import State
-from gateway.store.queue import Attempt, MessageView, RecipientView, Result
+from gateway.store.queue import Attempt, Result
+from gateway.store.shown import MessageView, RecipientView
 from tests.api.conftest import UUID, Api, Reply
 from tests.api.dialects.conftest import post
 
