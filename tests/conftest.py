@@ -5,12 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.peers.daemon import Daemon
 from tests.peers.process import free_port
 from tests.peers.sink import Sink
 
 MakeDaemon = Callable[..., Daemon]
+
+# A busy machine is no failure, nor is a fresh one: Hypothesis first makes its tables of Unicode, which takes seconds.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture
