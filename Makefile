@@ -3,8 +3,10 @@
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 ARGS :=
+# Compiled files of tests and package are kept: without them every process of a run compiles all of it anew.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup run test test-full check bench package
+.PHONY: setup run test test-full check bench docs package
 
 setup: .venv/ready
 
@@ -27,6 +29,10 @@ check: .venv/ready-dev
 
 bench: .venv/ready-dev
 	@$(BIN)/python -m benchmarks.run
+
+# The reference, from the code. tests/docs fails where it is stale.
+docs: .venv/ready
+	@$(BIN)/python -m docs.generate
 
 package: .venv/ready
 	@$(PIP) wheel --no-deps --wheel-dir dist . && ls dist/*.whl

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.run [--quick] [--no-postfix]`: measures and prints; asserts nothing.
+"""`python -m benchmarks.run [--quick] [--no-postfix] [--backlog N]`: measures and prints; asserts nothing.
 
 All figures are of one run on one machine, load generator and sink included: compare only what stands side
 by side.
@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a third of the messages, 20 sessions only")
     parser.add_argument("--no-postfix", action="store_true", help="the gateway alone")
     parser.add_argument("--only", choices=["flow", "accept", "large"], help="one part")
+    parser.add_argument("--backlog", type=int, default=0, help="the flow once more, with so many queued recipients")
     arguments = parser.parse_args()
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     print(f"one RSA-2048 signature in this process: {_signature_ms():.3f} ms\n")
@@ -42,6 +43,8 @@ def main() -> None:
     if ours:
         _print_flows(shapes, ours, theirs)
         print(f"gateway: {rss:.0f} MB resident after these runs")
+    if arguments.backlog:
+        _compare(arguments.backlog, shapes)
 
 
 def _shapes(*, quick: bool) -> list[Shape]:
@@ -71,6 +74,26 @@ def _postfix(sink: Sink, directory: Path, shapes: list[Shape]) -> list[Flow | No
         return [None] * len(shapes)
     with systems.postfix_with_opendkim(sink, directory) as system:
         return [*_flows(system, sink, shapes)]
+
+
+def _compare(waiting: int, shapes: list[Shape]) -> None:
+    """Two daemons in turn, load by load: one with an empty queue, one with much in it."""
+    with (
+        systems.scratch() as directory,
+        systems.counting_sink() as sink,
+        systems.gateway(sink, directory / "empty") as empty,
+        systems.gateway(sink, directory / "full", waiting=waiting) as full,
+    ):
+        for system in (empty, full):
+            flow.measure(system, sink, Shape(False, 20, 300))
+        runs = [(flow.measure(empty, sink, shape), flow.measure(full, sink, shape)) for shape in shapes]
+        sizes = empty.rss_mb(), full.rss_mb()
+    print(f"\nthe same with {waiting} queued recipients behind it, side by side")
+    print(f"{'load':34}{'msg/s':>10}{'CPU ms':>10}{'msg/s':>12}{'CPU ms':>10}{'msg/s':>8}{'CPU':>8}")
+    for shape, (one, other) in zip(shapes, runs, strict=True):
+        line = f"{shape!s:34}{one.per_second:10.0f}{one.cpu_ms:10.2f}{other.per_second:12.0f}{other.cpu_ms:10.2f}"
+        print(f"{line}{other.per_second / one.per_second:8.2f}{other.cpu_ms / one.cpu_ms:8.2f}")
+    print(f"resident: {sizes[0]:.0f} and {sizes[1]:.0f} MB")
 
 
 def _print_flows(shapes: list[Shape], ours: list[Flow], theirs: list[Flow | None]) -> None:

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from benchmarks import backlog
+from benchmarks.backlog import Shape
 from tests.peers import process
 from tests.peers.daemon import SECRET, SELECTOR, Daemon, dkim_domain, relay_to
 from tests.peers.postfix import Postfix
@@ -109,8 +111,9 @@ def counting_sink() -> Iterator[Sink]:
 
 
 @contextmanager
-def gateway(sink: Sink, directory: Path) -> Iterator[System]:
-    """The daemon with everything on; loopback submits without AUTH, because smtp-source has none."""
+def gateway(sink: Sink, directory: Path, *, waiting: int = 0) -> Iterator[System]:
+    """The daemon with everything on; loopback submits without AUTH, because smtp-source has none. So many recipients
+    wait for a time of the day to come, over ten thousand domains."""
     domains, _ = dkim_domain(directory / "dkim")
     secret = directory / "bench.secret"
     secret.write_text(SECRET)
@@ -129,7 +132,11 @@ def gateway(sink: Sink, directory: Path) -> Iterator[System]:
         "keys": {"bench": {"secret": {"file": str(secret)}, "account": "bench"}},
         "limits": {"connections_per_ip": 1000, "connections": 2000},
     }
-    with Daemon(directory / "gateway", settings) as daemon:
+    made = Daemon(directory / "gateway", settings)
+    if waiting:
+        shape = Shape(waiting, domains=min(waiting, Shape().domains), giant=0.0, soonest_ms=6 * 3_600_000)
+        backlog.fill(made.data / "gateway.db", shape)
+    with made as daemon:
         yield System("gateway", smtp_port, daemon.http_port, (daemon.pid,))
         daemon.stop()
 

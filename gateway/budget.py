@@ -46,6 +46,13 @@ class Budget:
         self._small: deque[tuple[int, asyncio.Future[None]]] = deque()  # who waits, and for how much
         self._large: deque[tuple[int, asyncio.Future[None]]] = deque()
 
+    def resize(self, limit: int) -> None:
+        """From now on. What is handed out stays so, and what is asked for waits until there is room by the new
+        limit."""
+        self.limit = limit
+        self.most_large = limit - limit // _FOR_SMALL
+        self._wake()
+
     def try_take(self, count: int) -> bool:
         """`count` bytes now, or nothing."""
         if count <= SMALL_BYTES:

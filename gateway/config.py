@@ -109,6 +109,7 @@ class HttpListener:
 @dataclass(frozen=True, slots=True)
 class Http:
     listeners: tuple[HttpListener, ...] = (HttpListener(),)
+    admin: Listen | None = Listen("127.0.0.1", 8026)  # metrics and health; None: off
     trusted_proxies: tuple[Network, ...] = ()  # whose X-Forwarded-For says who the client is
 
 
@@ -167,6 +168,9 @@ class Limits:
     connections: int = 2000
     auth_failures: Limit = Limit(Unit.REQUESTS, 10, 60, 10)  # of one client address, and for one user name
     buffers: int = 256 * MB  # content in hand, both doors together
+    backlog_messages: int = 5_000_000  # limits.backlog: queued messages, and bytes in the database, at most
+    backlog_bytes: int = 50_000 * MB
+    free_disk: int = 1000 * MB  # left free where the data is; below it no mail is taken
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,11 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.errors import GatewayError, Problem, Refused
+from gateway.errors import ConfigError, GatewayError, Problem, Refused
 from gateway.runtime import Supervisor
 
 SOCKET_NAME: Final = "control.sock"
+CONFIGURATION: Final = "configuration"  # the code of an error that is the file's
 LINE_BYTES: Final = 96 * 1024 * 1024  # a `send` with attachments in base64
 
 Action = Callable[[dict[str, Any]], Awaitable[Any]]
@@ -55,7 +56,8 @@ class ControlServer:
     async def stop(self) -> None:
         if self._server is not None:
             self._server.close()
-            (self._data_dir / SOCKET_NAME).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a file system that turned read-only keeps nobody from ending
+                (self._data_dir / SOCKET_NAME).unlink(missing_ok=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -113,6 +115,8 @@ def _describe(error: GatewayError) -> dict[str, Any]:
     described: dict[str, Any] = {"text": str(error), "problems": [str(problem) for problem in problems]}
     if isinstance(error, Refused):
         described["code"] = error.reason.code
+    elif isinstance(error, ConfigError):
+        described["code"] = CONFIGURATION
     return described
 
 

@@ -3,6 +3,7 @@
 Whoever is not let in gets one answer, whatever the reason; the reason is in the mail log.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -11,7 +12,9 @@ from gateway.delivery.passthrough import NamedRelay, Passed, PassThrough
 from gateway.delivery.waits import Outcome, Waits
 from gateway.errors import Reason, Refused
 from gateway.intake import Asked, BatchReceipt, Idempotency, Intake, Receipt, Receiving
+from gateway.intake.figures import IntakeFigures
 from gateway.message.model import SmtpEnvelope, Submission
+from gateway.metrics import Metrics
 from gateway.observe import MailLog
 from gateway.policy import auth, recipients
 from gateway.policy.auth import KeyRing, Principal
@@ -21,6 +24,8 @@ from gateway.runtime import Clock
 from gateway.store.queue import Queue
 from gateway.store.shown import MessageView
 from gateway.templates import TemplateManager
+
+log = logging.getLogger("gateway.doors")
 
 _TOLD: Final = Limit(Unit.REQUESTS, 1, 60, burst=1)  # how often the log tells the same of one address
 
@@ -42,8 +47,11 @@ class Doorkeeper:
     Who knocks a thousand times does not fill the log: what happens again is told once a minute of each address.
     """
 
-    def __init__(self, keys: KeyRing, guard: Guard, clock: Clock, log: MailLog) -> None:
+    def __init__(
+        self, keys: KeyRing, guard: Guard, clock: Clock, log: MailLog, figures: IntakeFigures | None = None
+    ) -> None:
         self._keys = keys
+        self._figures = figures or IntakeFigures(Metrics())
         self._guard = guard
         self._clock = clock
         self._log = log
@@ -73,6 +81,7 @@ class Doorkeeper:
         try:
             return self._keys.named(name, self._clock.now_ms())
         except Refused as refusal:
+            self._figures.refused(door, refusal)
             self._log.refused(door=door, key=name, client="", reason=refusal.reason.code, text=refusal.text)
             raise
 
@@ -83,8 +92,11 @@ class Doorkeeper:
 
     def _tell(self, door: str, key: str, peer: str, refusal: Refused, *, again: bool) -> None:
         """`again`: it may have been told before, within the minute."""
+        self._figures.refused(door, refusal)
         if not again or not self._told.take(f"{peer} {refusal.reason.code} {key}"):
             self._log.refused(door=door, key=key, client=peer, reason=refusal.reason.code, text=refusal.text)
+        elif log.isEnabledFor(logging.DEBUG):
+            log.debug("refused again: door=%s key=%s client=%s: %s", door, key, peer, refusal.text)
 
 
 class HttpDoor:
@@ -104,8 +116,9 @@ class HttpDoor:
         log: MailLog,
         why_not_ready: Callable[[], str | None],
         guard: Guard | None = None,
+        figures: IntakeFigures | None = None,
     ) -> None:
-        self._doorkeeper = Doorkeeper(keys, guard or Guard(Limits().auth_failures, clock), clock, log)
+        self._doorkeeper = Doorkeeper(keys, guard or Guard(Limits().auth_failures, clock), clock, log, figures)
         self._intake = intake
         self._log = log
         self._queue = queue
@@ -154,9 +167,17 @@ class SmtpDoor:
     """What the SMTP listener needs (smtp/listener.py, Door)."""
 
     def __init__(
-        self, keys: KeyRing, intake: Intake, clock: Clock, log: MailLog, *, guard: Guard | None = None
+        self,
+        keys: KeyRing,
+        intake: Intake,
+        clock: Clock,
+        log: MailLog,
+        *,
+        guard: Guard | None = None,
+        figures: IntakeFigures | None = None,
     ) -> None:
-        self._doorkeeper = Doorkeeper(keys, guard or Guard(Limits().auth_failures, clock), clock, log)
+        self._figures = figures or IntakeFigures(Metrics())
+        self._doorkeeper = Doorkeeper(keys, guard or Guard(Limits().auth_failures, clock), clock, log, self._figures)
         self._intake = intake
         self._log = log
 
@@ -182,6 +203,7 @@ class SmtpDoor:
         try:
             return recipients.qualify(principal, address)
         except Refused as refusal:
+            self._figures.refused("smtp", refusal)
             told = {"key": principal.name, "client": peer, "reason": refusal.reason.code, "text": refusal.text}
             self._log.refused(door="smtp", **told)
             raise

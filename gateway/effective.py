@@ -48,6 +48,7 @@ def _tree(config: Config) -> dict[str, Any]:
             "tls": config.tls and _tls(config.tls),
             "http": {
                 "listeners": [_http_listener(listener) for listener in config.http.listeners],
+                "admin": "off" if config.http.admin is None else str(config.http.admin),
                 "trusted_proxies": [str(network) for network in config.http.trusted_proxies],
             },
             "smtp": {"listeners": [_smtp_listener(listener) for listener in config.smtp.listeners]},
@@ -106,6 +107,8 @@ def _limits(limits: Limits) -> dict[str, Any]:
         "connections": limits.connections,
         "auth_failures": limits.auth_failures.rate,
         "buffers": _size(limits.buffers),
+        "backlog": {"messages": limits.backlog_messages, "bytes": _size(limits.backlog_bytes)},
+        "free_disk": _size(limits.free_disk),
     }
 
 

@@ -8,6 +8,9 @@ GatewayError
 ├── HttpError        what HTTP itself refuses: method, type, time (api/envelope.py)
 └── StoreError       the store cannot be read or written now: temporary for every client
     ├── StoreFull    no room left: temporary, and nothing was stored
+    ├── Unwritable   nothing can be written at the moment (store/connection.py)
+    ├── Damaged      what is read is not what was written (store/connection.py)
+    ├── NewerSchema  the database was written by a newer version (store/db.py)
     └── VaultError   the master key does not fit (store/vault.py)
 
 A command of the CLI has one of its own where nothing above says it.

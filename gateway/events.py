@@ -39,6 +39,7 @@ class EventType(StrEnum):
     RELEASED = "released"
     CANCELLED = "cancelled"
     CAPTURED = "captured"
+    REDIRECTED = "redirected"  # an operator gave it another address or another route
     REPORTED = "reported"  # the submitter is told by a delivery status notification
 
 

@@ -14,14 +14,16 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, cast
 
+from gateway.activation import Handed
 from gateway.budget import Budget
 from gateway.config import Auth, BareNewlines, Config, Listen, Smtp, SmtpListener
 from gateway.configfile.local import RUN_SOCKET, SOCKET_NAME
 from gateway.message.model import SmtpEnvelope
+from gateway.metrics.connections import ConnectionFigures
 from gateway.policy.auth import Principal
 from gateway.runtime import Supervisor
 from gateway.smtp.connection import Connection, Context
@@ -47,7 +49,8 @@ def socket_path(config: Config) -> Path:
 
 
 class LocalServer:
-    """Takes mail for `key_name` on the socket `path`, from `start` to `stop`; `budget` as that of `SmtpServer`."""
+    """Takes mail for `key_name` on the socket `path`, from `start` to `stop`; `budget` as that of `SmtpServer`,
+    `handed` are sockets that listen already."""
 
     def __init__(
         self,
@@ -59,42 +62,42 @@ class LocalServer:
         supervisor: Supervisor,
         budget: Budget | None = None,
         timeout_s: float = TIMEOUT_S,
+        handed: Handed | None = None,
+        figures: ConnectionFigures | None = None,
     ) -> None:
         self.path = path
         # Without listeners of its own: it counts the connections here, looks after their time and ends them.
         self._connections = SmtpServer(
-            dataclasses.replace(config, smtp=Smtp(()), tls=None),
+            _without_listeners(config),
             door,
             supervisor=supervisor,
             budget=budget,
             timeout_s=timeout_s,
+            name="local",
+            figures=figures,
         )
-        self._context = Context(
-            listener=_LISTENER,
-            rules=rules_of(
-                _LISTENER,
-                hostname=config.hostname,
-                max_bytes=config.max_message,
-                max_recipients=config.limits.recipients_per_message,
-            ),
-            network_key=lambda _: key_name,
-            door=_LocalDoor(door, config.hostname),
-            registry=self._connections,
-            supervisor=supervisor,
-            tls=None,
-            timeout_s=timeout_s,
-        )
+        self._door = door
+        self._supervisor = supervisor
+        self._timeout_s = timeout_s
+        self._handed = Handed() if handed is None else handed
+        self._context = self._context_of(config, key_name)
         self._place = contextlib.ExitStack()
         self._server: asyncio.Server | None = None
+
+    @property
+    def open_connections(self) -> int:
+        return self._connections.open_connections
 
     async def start(self) -> None:
         """Returns when the socket accepts. Raises OSError (the directory, or another daemon's socket)."""
         loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as place:
-            # As long as it serves: the loop may look for its socket at the path that it was bound to.
-            short = place.enter_context(_short(self.path))
-            sock = _bound(short, self.path)
-            place.callback(short.unlink, missing_ok=True)
+            sock = self._handed.take_path(self.path)
+            if sock is None:
+                # As long as it serves: the loop may look for its socket at the path that it was bound to.
+                short = place.enter_context(_short(self.path))
+                sock = _bound(short, self.path)
+                place.callback(short.unlink, missing_ok=True)
             try:
                 await self._connections.start()
                 self._server = await loop.create_unix_server(
@@ -107,12 +110,44 @@ class LocalServer:
         if (closed := _closed_to_others(self.path)) is not None:
             log.warning("other users cannot reach %s, because of %s: set local.socket", self.path, closed)
 
+    async def prepare(self, config: Config) -> Callable[[], None]:
+        """The same socket by another configuration, for the connections to come."""
+        commit_connections = await self._connections.prepare(_without_listeners(config))
+
+        def commit() -> None:
+            commit_connections()
+            assert config.local_key is not None  # that it goes needs a restart
+            self._context = self._context_of(config, config.local_key)
+
+        return commit
+
+    def _context_of(self, config: Config, key_name: str) -> Context:
+        return Context(
+            listener=_LISTENER,
+            rules=rules_of(
+                _LISTENER,
+                hostname=config.hostname,
+                max_bytes=config.max_message,
+                max_recipients=config.limits.recipients_per_message,
+            ),
+            network_key=lambda _: key_name,
+            door=_LocalDoor(self._door, config.hostname),
+            registry=self._connections,
+            supervisor=self._supervisor,
+            tls=None,
+            timeout_s=self._timeout_s,
+        )
+
     async def stop(self, deadline_s: float) -> None:
         """Accept nothing new; open transactions may end until the deadline."""
         if self._server is not None:
             self._server.close()
             self._place.close()
         await self._connections.stop(deadline_s)
+
+
+def _without_listeners(config: Config) -> Config:
+    return dataclasses.replace(config, smtp=Smtp(()), tls=None)
 
 
 class _LocalDoor:

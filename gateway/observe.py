@@ -3,19 +3,28 @@
 Guarantees: one function per thing that happens to mail, the message id on every line, one line per event, no foreign
 control character in it, never a body or a secret. Lines are gathered and written together a moment later (0.5 µs a
 line against 10 for `logging`), so a killed process may lose its last lines: the store, not the log, is the record.
+Events, fields and what to make of them: docs/log.md, held against this by a test.
+
+Where the journal reads our standard error, text lines begin with their priority, as sd-daemon(3) says, in place of the
+time, which the journal notes itself: `journalctl -p warning` then shows what needs a person. JSON stays as it is.
 """
 
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Final, TextIO
 
 FLUSH_LINES: Final = 256  # lines gathered before they are written at once
+LEVELS: Final = ("debug", "info", "warning", "error")
+_PRIORITIES: Final = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}  # of syslog(3)
+_MAIL: Final = 6  # what happens to mail is information, good or bad
 _NAMED: Final = 10  # recipients in a line
 
 Field = str | int | float | bool | None
+Form = Callable[[str, dict[str, Field]], str]
 
 
 class MailLog:
@@ -34,11 +43,17 @@ class MailLog:
         defer: Callable[[Callable[[], None]], object] | None = None,
     ) -> None:
         self._stream = stream
-        self._format = _json_line if as_json else _text_line
+        self._format = _form(stream, as_json=as_json)
         self.enabled = enabled
         self._defer = defer
         self._lines: list[str] = []
         self._scheduled = False
+        self.lost = 0  # lines that could not be written
+
+    def reconfigure(self, *, as_json: bool, enabled: bool) -> None:
+        """For the lines to come."""
+        self._format = _form(self._stream, as_json=as_json)
+        self.enabled = enabled
 
     def accepted(
         self,
@@ -110,8 +125,12 @@ class MailLog:
         if self._lines:
             text = "".join(self._lines)
             self._lines.clear()
-            self._stream.write(text)
-            self._stream.flush()
+            try:
+                self._stream.write(text)
+                self._stream.flush()
+            except OSError:
+                # A log that cannot be written (its disk is full) must not make a failure of what it tells.
+                self.lost += text.count("\n")
 
     def _write(self, event: str, fields: dict[str, Field]) -> None:
         if not self.enabled:
@@ -127,24 +146,59 @@ class MailLog:
 def setup_logging(level: str, *, as_json: bool, stream: TextIO | None = None) -> None:
     """The daemon's own log, in the same form as the mail log. Libraries speak from warnings on."""
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(_Formatter(as_json=as_json))
+    handler.setFormatter(_Formatter(_form(handler.stream, as_json=as_json)))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    logging.getLogger("gateway").setLevel(level.upper())
+    set_level(level)
     logging.getLogger("mail.log").setLevel(logging.ERROR)  # aiosmtpd's own lines carry addresses
 
 
+def set_level(level: str) -> None:
+    """From which level on the daemon's own lines are written; the mail log is switched where it is."""
+    logging.getLogger("gateway").setLevel(level.upper())
+
+
+def level() -> str:
+    """The one in force."""
+    return logging.getLevelName(logging.getLogger("gateway").getEffectiveLevel()).lower()
+
+
+def tells_mail(level: str) -> bool:
+    """Whether the mail log is written at that level."""
+    return level in {"debug", "info"}
+
+
 class _Formatter(logging.Formatter):
-    def __init__(self, *, as_json: bool) -> None:
+    def __init__(self, form: Form) -> None:
         super().__init__()
-        self._line = _json_line if as_json else _text_line
+        self._line = form
 
     def format(self, record: logging.LogRecord) -> str:
-        fields: dict[str, Field] = {"logger": record.name, "text": record.getMessage()}
+        own: dict[str, Field] = getattr(record, "fields", {})
+        fields: dict[str, Field] = {"logger": record.name, **own, "text": record.getMessage()}
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
         return self._line(record.levelname.lower(), fields).rstrip("\n")
+
+
+def _form(stream: TextIO, *, as_json: bool) -> Form:
+    """How lines to that stream look."""
+    if as_json:
+        return _json_line
+    return _journal_line if _is_journal(stream) else _text_line
+
+
+def _is_journal(stream: TextIO) -> bool:
+    """Whether the journal reads it: systemd.exec(5) names device and inode of the stream."""
+    named = os.environ.get("JOURNAL_STREAM")
+    if not named:
+        return False
+    try:
+        found = os.fstat(stream.fileno())
+    except (OSError, ValueError):  # no file, or closed
+        return False
+    return named == f"{found.st_dev}:{found.st_ino}"
 
 
 def _stamp() -> str:
@@ -153,14 +207,22 @@ def _stamp() -> str:
 
 
 def _text_line(event: str, fields: dict[str, Field]) -> str:
-    parts = [_stamp(), event]
+    return f"{_stamp()} {_words(event, fields)}\n"
+
+
+def _journal_line(event: str, fields: dict[str, Field]) -> str:
+    return f"<{_PRIORITIES.get(event, _MAIL)}>{_words(event, fields)}\n"
+
+
+def _words(event: str, fields: dict[str, Field]) -> str:
+    parts = [event]
     for name, value in fields.items():
-        text = str(value)
+        text = str(value).lower() if isinstance(value, bool) else str(value)
         if text.isascii() and text.isprintable() and " " not in text and '"' not in text and "=" not in text and text:
             parts.append(f"{name}={text}")
         else:
             parts.append(f"{name}={json.dumps(text)}")
-    return " ".join(parts) + "\n"
+    return " ".join(parts)
 
 
 def _json_line(event: str, fields: dict[str, Field]) -> str:

@@ -13,7 +13,7 @@ from gateway.policy import auth
 from gateway.policy.domains import SigningKey
 from gateway.runtime import rfc3339, show_id
 from gateway.store.records import KeyRecord
-from gateway.store.shown import MessageView, QueueRow, RecipientView
+from gateway.store.shown import MessageView, QueueRow, RecipientView, Suspension
 
 
 def message_view(view: MessageView) -> dict[str, Any]:
@@ -47,6 +47,7 @@ def recipient_view(recipient: RecipientView) -> dict[str, Any]:
         "last_reply": recipient.reply,
         "host": recipient.host,
         "class": recipient.bounce_class or None,
+        "scope": recipient.scope or None,
         "updated_at": rfc3339(recipient.updated_at),
         "possible_duplicate": recipient.possible_duplicate,
     }
@@ -61,6 +62,19 @@ def row_view(row: QueueRow) -> dict[str, Any]:
         "subject": row.subject,
         "created_at": rfc3339(row.created_at),
         **recipient_view(row.recipient),
+    }
+
+
+def suspension_view(one: Suspension) -> dict[str, Any]:
+    """`number` is what resumes it; `until` None: until it is resumed."""
+    return {
+        "number": one.id,
+        "route": one.route,
+        "domain": one.domain,
+        "key": one.key,
+        "reason": one.reason,
+        "since": rfc3339(one.since),
+        "until": time_view(one.until),
     }
 
 

@@ -188,6 +188,11 @@ class Section:
         value = self._values.get(name)
         return None if value is None or value.is_null else value
 
+    def is_null(self, name: str) -> bool:
+        """Whether a key is there and null: for those where that is not the same as absent."""
+        value = self._values.get(name)
+        return value is not None and value.is_null
+
     def require(self, name: str) -> Value | None:
         value = self.get(name)
         if value is None:

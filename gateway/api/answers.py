@@ -121,7 +121,8 @@ SCHEMAS: Final[dict[str, Schema]] = {
                 "last_reply": {**_TEXT_OR_NULL, "description": "What the next hop said last."},
                 "blocked_by": {
                     **_TEXT_OR_NULL,
-                    "description": "What it waits for, where that is not the next attempt.",
+                    "description": "Why it is not tried now: backoff, dns, schedule, held, suspended, lease (it is"
+                    " being tried), connections (its turn comes when one is free); null of a final one.",
                 },
                 "next_attempt_at": _TIME_OR_NULL,
                 "host": {**_TEXT_OR_NULL, "description": "The next hop of the last attempt."},

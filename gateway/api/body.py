@@ -35,10 +35,14 @@ class Bodies:
     take, `wait_s` it may wait for memory."""
 
     def __init__(self, max_message: int, budget: Budget, *, grace_s: float = GRACE_S, wait_s: float = WAIT_S) -> None:
-        self.max_bytes = int(max_message * _JSON_OVERHEAD) + _JSON_EXTRA_BYTES
+        self.resize(max_message)
         self._budget = budget
         self._grace_s = grace_s
         self._wait_s = wait_s
+
+    def resize(self, max_message: int) -> None:
+        """For the requests to come."""
+        self.max_bytes = int(max_message * _JSON_OVERHEAD) + _JSON_EXTRA_BYTES
 
     def check(self, request: web.BaseRequest, max_bytes: int | None = None) -> None:
         """Refuse by the header alone: encoding, type, declared size. `max_bytes`: a bound below the server's.

@@ -25,6 +25,8 @@ from gateway.api.envelope import Answer, Fault, Headers, HttpError
 from gateway.api.proxies import TrustedProxies
 from gateway.config import Limits
 from gateway.errors import Reason, Refused
+from gateway.metrics import Metrics
+from gateway.metrics.connections import ConnectionFigures
 
 KEEPALIVE_S: Final = 75.0  # also how long a connection may stay without a request (trust.md, S14)
 LINGER_S: Final = 5.0  # how long the rest of a refused body is read, so that the client sees the answer
@@ -121,8 +123,13 @@ class Connection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if self._server.admit(self, transport):
+            encryption = transport.get_extra_info("ssl_object")
+            if encryption is not None:
+                self._server.figures.tls.at("in", encryption.version()).value += 1
             super().connection_made(transport)
             return
+        self._server.figures.refused.at("http").value += 1
+        log.debug("a connection of %s was one too many", transport.get_extra_info("peername"))
         refused = cast("asyncio.WriteTransport", transport)  # uvloop's is one without being an instance
         refused.write(self._server.busy)
         refused.close()
@@ -157,12 +164,12 @@ class Connections(web.Server):
         *,
         proxies: TrustedProxies,
         keepalive_s: float = KEEPALIVE_S,
+        figures: ConnectionFigures | None = None,
     ) -> None:
         super().__init__(handler)
+        self.figures = figures or ConnectionFigures(Metrics())
         self.date = date
-        self._most = min(limits.connections, _descriptors() // DESCRIPTORS)
-        self._most_of_one = limits.connections_per_ip
-        self._proxies = proxies
+        self.reconfigure(limits, proxies)
         self._options: dict[str, Any] = {
             "keepalive_timeout": keepalive_s,
             "lingering_time": LINGER_S,
@@ -171,6 +178,12 @@ class Connections(web.Server):
         }
         self._addresses: dict[web.RequestHandler, str] = {}
         self._per_address: dict[str, int] = {}
+
+    def reconfigure(self, limits: Limits, proxies: TrustedProxies) -> None:
+        """For the connections to come."""
+        self._most = min(limits.connections, _descriptors() // DESCRIPTORS)
+        self._most_of_one = limits.connections_per_ip
+        self._proxies = proxies
 
     def __call__(self) -> web.RequestHandler:
         return Connection(self, loop=self._loop, **self._options)

@@ -1,6 +1,7 @@
 """GET /health/live and /health/ready: for supervisors and load balancers, without a key.
 
-Guarantees: minimal bodies; `live` answers as long as the loop turns, `ready` only while mail is taken.
+Guarantees: minimal bodies; `live` answers as long as the loop turns, `ready` only while mail is taken, and says why
+not in public words.
 """
 
 from typing import Final
@@ -13,16 +14,20 @@ from gateway.api.service import Service
 
 LIVE_PATH: Final = "/health/live"
 READY_PATH: Final = "/health/ready"
-_OK: Final = b'{"status":"ok"}'
+ALIVE: Final = Answer(200, b'{"status":"ok"}')
+
+
+def readiness(reason: str | None) -> Answer:
+    """200, or 503 with the reason."""
+    if reason is None:
+        return ALIVE
+    body = msgspec.json.encode({"status": "unavailable", "reason": reason})
+    return Answer(503, body, (("Retry-After", str(RETRY_AFTER_S)),))
 
 
 async def live(_service: Service, _call: Call) -> Answer:
-    return Answer(200, _OK)
+    return ALIVE
 
 
 async def ready(service: Service, _call: Call) -> Answer:
-    reason = SHUTTING_DOWN if service.stopping else service.door.ready()
-    if reason is None:
-        return Answer(200, _OK)
-    body = msgspec.json.encode({"status": "unavailable", "reason": reason})
-    return Answer(503, body, (("Retry-After", str(RETRY_AFTER_S)),))
+    return readiness(SHUTTING_DOWN if service.stopping else service.door.ready())

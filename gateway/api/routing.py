@@ -15,11 +15,12 @@ _VARIABLE: Final = "/{}"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A path that is served: its methods, and the variable segment of this request."""
+    """A path that is served: its methods, the variable segment of this request, and the path with {} in its place."""
 
     dialect: Dialect
     methods: Mapping[str, Serve]
     argument: str = ""
+    path: str = ""
 
 
 @dataclass(slots=True)
@@ -59,12 +60,12 @@ class Routes:
         """Who serves this path, None where nobody does."""
         exact = self._exact.get(path)
         if exact is not None:
-            return Place(*exact)
+            return Place(*exact, path=path)
         beginning, slash, argument = path.rpartition("/")
         if argument:
             found = self._prefixes.get(beginning + slash)
             if found is not None:
-                return Place(*found, argument)
+                return Place(*found, argument, f"{beginning}{_VARIABLE}")
         return None
 
     def owner(self, path: str) -> Dialect:

@@ -10,23 +10,30 @@ import os
 import re
 import socket
 import ssl
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Final
 
 from aiohttp import http_parser, web
 
+from gateway.activation import Handed
 from gateway.api import body, foreign, native
+from gateway.api.admin import METRICS_PATH, Pages
 from gateway.api.body import Bodies
 from gateway.api.connection import KEEPALIVE_S, Connections, DateHeader, Written
 from gateway.api.dialect import Dialect
 from gateway.api.door import Call, Door, new_request_id
 from gateway.api.envelope import SHUTTING_DOWN, Answer, Fault, Headers, HttpError
+from gateway.api.figures import UNKNOWN_PATH, HttpFigures
 from gateway.api.proxies import TrustedProxies
 from gateway.api.routing import Place, Routes
 from gateway.api.service import Service
 from gateway.budget import WAIT_S, Budget, return_large_blocks
-from gateway.config import Config, HttpListener, Listen, ListenerTls
+from gateway.config import Config, HttpListener, Listen, ListenerTls, Tls
 from gateway.errors import ConfigError, Problem, Reason, Refused, StoreError, StoreFull
+from gateway.metrics import Metrics
+from gateway.metrics.connections import ConnectionFigures
 
 DECODERS: Final = 2  # threads for large bodies: more would only fight for the interpreter
 BACKLOG: Final = 1024  # connections the kernel keeps while the loop is busy
@@ -37,13 +44,16 @@ _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 log = logging.getLogger("gateway.api")
 
+_Stamp = tuple[str, int, int, int]
+
 
 class HttpServer:
     """Serves the API on every configured listener until `stop`.
 
-    `addresses` are those bound, in the order of the configuration. `budget` is shared with the other door;
-    `body_grace_s`: seconds any body may take, `room_wait_s`: it may wait for memory, `keepalive_s`: a connection may
-    stay without a whole request.
+    `addresses` are those bound, in the order of the configuration. `budget` is shared with the other door; `handed` are
+    sockets that listen already; `body_grace_s`: seconds any body may take, `room_wait_s`: it may wait for memory,
+    `keepalive_s`: a connection may stay without a whole request. `pages`: what is also served where `http.admin` is the
+    address of a listener.
     """
 
     def __init__(
@@ -55,8 +65,16 @@ class HttpServer:
         body_grace_s: float = body.GRACE_S,
         room_wait_s: float = WAIT_S,
         keepalive_s: float = KEEPALIVE_S,
+        handed: Handed | None = None,
+        pages: Pages | None = None,
+        figures: HttpFigures | None = None,
+        connections: ConnectionFigures | None = None,
     ) -> None:
         self._config = config
+        self._pages = pages
+        self._requests = (figures or HttpFigures(Metrics())).requests
+        self._connection_figures = connections or ConnectionFigures(Metrics())
+        self._handed = Handed() if handed is None else handed
         self._pool = ThreadPoolExecutor(DECODERS, thread_name_prefix="http-decode")
         self._date = DateHeader()
         self._contexts: list[ssl.SSLContext] = []
@@ -67,11 +85,15 @@ class HttpServer:
         self._proxies = TrustedProxies(config.http.trusted_proxies)
         self._keepalive_s = keepalive_s
         memory = Budget(config.limits.buffers) if budget is None else budget
-        bodies = Bodies(config.max_message, memory, grace_s=body_grace_s, wait_s=room_wait_s)
-        self._service = Service(config, door, bodies, self._pool)
-        served = [dialect for dialect in foreign.DIALECTS if dialect.name not in config.dialects.disabled]
-        self._routes = Routes.of(native.DIALECT, served)
+        self._bodies = Bodies(config.max_message, memory, grace_s=body_grace_s, wait_s=room_wait_s)
+        self._service = Service(config, door, self._bodies, self._pool)
+        self._routes = _routes(config)
+        self._certificate = _stamps(config)  # as it was read last
         self.addresses: tuple[Listen, ...] = ()
+
+    @property
+    def open_connections(self) -> int:
+        return len(self._connections.connections) if self._connections is not None else 0
 
     async def start(self) -> None:
         """Bind every listener; when one cannot be bound, none stays. Raises OSError, ConfigError."""
@@ -79,11 +101,16 @@ class HttpServer:
             log.warning("aiohttp runs without its C parser: slower, and other rules at the edges of HTTP")
         return_large_blocks()
         self._connections = Connections(
-            self._handle, self._config.limits, self._date, proxies=self._proxies, keepalive_s=self._keepalive_s
+            self._handle,
+            self._config.limits,
+            self._date,
+            proxies=self._proxies,
+            keepalive_s=self._keepalive_s,
+            figures=self._connection_figures,
         )
         try:
             for listener in self._config.http.listeners:
-                self._listeners.append(await self._listen(listener, self._connections))
+                await self._listen(listener, self._connections)
         except BaseException:
             for started in self._listeners:
                 started.close()
@@ -103,22 +130,62 @@ class HttpServer:
             await self._connections.shutdown(_ABORT_S)
         self._pool.shutdown(wait=False, cancel_futures=True)
 
+    async def prepare(self, config: Config) -> Callable[[], None]:
+        """The same listeners by another configuration; what is returned makes it that of the requests to come, and of
+        the connections to come where it is about them. Raises ConfigError (the certificate)."""
+        if config.tls != self._config.tls:
+            _check_certificate(config.tls)
+
+        def commit() -> None:
+            self._config = config
+            self._service.config = config
+            self._bodies.resize(config.max_message)
+            self._routes = _routes(config)
+            self._proxies = TrustedProxies(config.http.trusted_proxies)
+            if self._connections is not None:
+                self._connections.reconfigure(config.limits, self._proxies)
+            self.refresh_certificate()
+
+        return commit
+
+    def refresh_certificate(self) -> bool:
+        """Read the certificate again if its files changed; True if they did and it is used. What cannot be used yet is
+        told, and the old one goes on."""
+        stamps = _stamps(self._config)
+        if stamps == self._certificate:
+            return False
+        try:
+            self.reload_tls()
+        except (OSError, ConfigError) as error:
+            log.warning("the changed certificate cannot be used yet: %s", error)
+            return False
+        self._certificate = stamps
+        return True
+
     def reload_tls(self) -> None:
-        """Read certificate and key again, for new connections. Raises OSError (ssl.SSLError is one)."""
+        """Read certificate and key again, for new connections. Raises ConfigError, and has changed nothing then."""
         tls = self._config.tls
+        _check_certificate(tls)  # half of a renewal must not get into a context in use
         for context in self._contexts:
             if tls is not None:
                 context.load_cert_chain(tls.certificate, tls.key)
 
-    async def _listen(self, listener: HttpListener, connections: Connections) -> asyncio.Server:
+    async def _listen(self, listener: HttpListener, connections: Connections) -> None:
+        """On the sockets that were handed in for it, else on its own."""
+        loop = asyncio.get_running_loop()
         context = self._context() if listener.tls is ListenerTls.IMPLICIT else None
-        server = await asyncio.get_running_loop().create_server(
-            connections, listener.listen.host, listener.listen.port, ssl=context, backlog=ACCEPTS
-        )
-        for sock in server.sockets:
+        servers = [
+            await loop.create_server(connections, sock=sock, ssl=context, backlog=ACCEPTS)
+            for sock in self._handed.take(listener.listen)
+        ] or [
+            await loop.create_server(
+                connections, listener.listen.host, listener.listen.port, ssl=context, backlog=ACCEPTS
+            )
+        ]
+        self._listeners += servers
+        for sock in [sock for server in servers for sock in server.sockets]:
             with socket.socket(fileno=os.dup(sock.fileno())) as same:  # the loop's own view of it cannot listen
                 same.listen(BACKLOG)
-        return server
 
     def _context(self) -> ssl.SSLContext:
         tls = self._config.tls
@@ -169,10 +236,14 @@ class HttpServer:
             log.exception("request %s failed", request_id)
             failed = HttpError(Fault.INTERNAL_ERROR, "The request failed inside the gateway.")
             answer = dialect.http_error(failed, request_id)
+        known = place.path if place is not None else METRICS_PATH if path == METRICS_PATH else UNKNOWN_PATH
+        self._requests.at(known, str(answer.status)).value += 1
         return answer, self._limits(dialect, call)
 
     async def _serve(self, place: Place | None, call: Call, path: str) -> Answer:
         _check_framing(call.request)
+        if place is None and path == METRICS_PATH and self._pages is not None:
+            return await self._pages.on_listener(self._service, call, self._config.http)
         if place is None:
             raise Refused(Reason.NOT_FOUND, "There is nothing at this path.")
         methods = place.methods
@@ -201,3 +272,33 @@ def _check_framing(request: web.BaseRequest) -> None:
 def _bound(server: asyncio.Server) -> Listen:
     host, port = server.sockets[0].getsockname()[:2]
     return Listen(host, port)
+
+
+def _routes(config: Config) -> Routes:
+    """The paths of the dialects that are served."""
+    served = [dialect for dialect in foreign.DIALECTS if dialect.name not in config.dialects.disabled]
+    return Routes.of(native.DIALECT, served)
+
+
+def _check_certificate(tls: Tls | None) -> None:
+    """Raises ConfigError where its files cannot be used together."""
+    if tls is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate, tls.key)
+    except (OSError, ValueError) as error:
+        text = f"{tls.certificate} with {tls.key} cannot be used: {getattr(error, 'strerror', None) or error}"
+        raise ConfigError([Problem("tls.certificate", text)]) from error
+
+
+def _stamps(config: Config) -> tuple[_Stamp | None, ...]:
+    """What shows that one of the certificate's files is another one."""
+    return tuple(_stamp(path) for path in (config.tls.certificate, config.tls.key)) if config.tls is not None else ()
+
+
+def _stamp(path: Path) -> _Stamp | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return str(path), status.st_mtime_ns, status.st_ino, status.st_size

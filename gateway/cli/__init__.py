@@ -11,9 +11,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import gateway
-from gateway.cli import check, connect, domain, key, output, queue, send, sendmail, serve, template
+from gateway.cli import (
+    check,
+    connect,
+    domain,
+    key,
+    log,
+    output,
+    queue,
+    running,
+    send,
+    sendmail,
+    serve,
+    template,
+    upkeep,
+)
 from gateway.config import default_path
 from gateway.errors import ConfigError, GatewayError, StoreError
+from gateway.store.db import NewerSchema
 
 EXIT_REFUSED = 1
 EXIT_TRY_LATER = 75  # EX_TEMPFAIL
@@ -35,9 +50,12 @@ def main(argv: Sequence[str]) -> int:
         sys.stdout.flush()
     except ConfigError as error:
         path = arguments.config or default_path()
-        hint = "" if path.is_file() else check.NO_FILE
+        hint = "" if check.is_there(path) else check.NO_FILE
         output.complain(f"{path}: the configuration cannot be used", *map(str, error.problems), hint=hint)
         return EXIT_CONFIG
+    except NewerSchema as error:
+        output.complain(*connect.words(error))
+        return EXIT_CONFIG  # not to be tried again by systemd
     except StoreError as error:
         output.complain(*connect.words(error))
         return EXIT_TRY_LATER
@@ -69,6 +87,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"mail-gateway {gateway.__version__}")
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
-    for noun in (serve, check, key, domain, template, queue, send, sendmail):
+    for noun in (serve, running, check, key, domain, template, queue, log, upkeep, send, sendmail):
         noun.register(verbs, common)
     return parser

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any, Final
 
 from gateway import config, configfile, effective
@@ -38,12 +39,20 @@ def _check(arguments: argparse.Namespace) -> int:
         for problem in problems:
             print(output.clean(f"{path}: {problem}"), file=sys.stderr)
         if problems:
-            print(output.count(len(problems), "problem") if path.is_file() else NO_FILE, file=sys.stderr)
+            print(output.count(len(problems), "problem") if is_there(path) else NO_FILE, file=sys.stderr)
         else:
             print(output.clean(f"{path}: no problem found"))
 
     output.emit(arguments, result, people)
     return EXIT_CONFIG if problems else 0
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a file, also one whose directory is not ours to look into."""
+    try:
+        return path.is_file()
+    except PermissionError:
+        return True
 
 
 def _show(arguments: argparse.Namespace) -> int:

@@ -72,7 +72,9 @@ class Options:
 def register(verbs: Any, common: argparse.ArgumentParser) -> None:
     """As a verb; its arguments are read here, not by argparse: they are older than it. `common` is not taken."""
     del common
-    verb = verbs.add_parser("sendmail", help="a sendmail(8) for programs of this machine", prefix_chars="\0")
+    verb = verbs.add_parser(
+        "sendmail", help="a sendmail(8) for programs of this machine", prefix_chars="\0", add_help=False
+    )
     verb.add_argument("arguments", nargs=argparse.REMAINDER)
     verb.set_defaults(run=lambda parsed: main(["sendmail", *parsed.arguments], config=parsed.config))
 

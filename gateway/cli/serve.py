@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import contextlib
 import errno
+import faulthandler
 import gc
 import logging
 import os
@@ -14,9 +15,9 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gateway import config, configfile, observe, runtime
+from gateway import activation, config, configfile, observe, runtime, watchdog
 from gateway.cli import arguments as values
-from gateway.cli import connect
+from gateway.cli import connect, floors
 from gateway.errors import GatewayError
 from gateway.policy import auth
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("gateway")
 
 EXIT_FAILED = 1
+EXTEND_S = 30  # that a start may go on for, each time it says that it is alive
 DESCRIPTORS = 65_536  # more than both doors and all deliveries use by default
 
 
@@ -51,6 +53,7 @@ def register(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
+    floors.require()
     settings = connect.load(arguments.config)
     observe.setup_logging(settings.log.level, as_json=settings.log.format == "json")
     if settings.path is not None:
@@ -60,6 +63,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 
 def _dev(arguments: argparse.Namespace) -> int:
+    floors.require()
     if arguments.config is not None:
         raise DevError("dev takes no configuration (-c): mail-gateway serve does")
     connect.become_owner(arguments.data_dir)
@@ -67,7 +71,7 @@ def _dev(arguments: argparse.Namespace) -> int:
     settings = config.Config(
         hostname="localhost",
         data_dir=arguments.data_dir.absolute(),
-        http=config.Http((config.HttpListener(arguments.http),)),
+        http=config.Http((config.HttpListener(arguments.http),), admin=arguments.http),
         smtp=config.Smtp((config.SmtpListener(arguments.smtp, plaintext_auth=True),)),
         routes={"inbox": config.CaptureRoute("inbox")},
         default_route="inbox",
@@ -121,12 +125,29 @@ Ctrl-C stops it. What happens to mail is told below.""",
 
 
 async def _daemon(settings: config.Config, ready: Callable[["Gateway"], None]) -> int:
-    """Run until SIGTERM or SIGINT; a second signal does not wait for deliveries."""
+    """Run until SIGTERM or SIGINT; a second signal does not wait for deliveries. SIGHUP reads the configuration
+    again."""
     from gateway.app import Gateway  # other commands do without its half a second
 
-    loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    gateway = Gateway(settings)
+    gateway = Gateway(settings, handed=activation.receive(), watchdog_s=watchdog.period_s())
+    _heed_signals(stop, gateway.reload_asked)
+    stopping = gateway.supervisor.start(stop.wait(), name="wait for a signal")
+    await _open(gateway, stopping)
+    gc.freeze()  # what is here now stays: the collector need not look at it again
+    ready(gateway)
+    runtime.notify_systemd("READY=1")
+    await asyncio.wait({stopping, gateway.fatal}, return_when=asyncio.FIRST_COMPLETED)
+    runtime.notify_systemd("STOPPING=1\nSTATUS=stopping: what is on the wire may end")
+    await gateway.close()
+    if gateway.fatal.done():
+        print(f"mail-gateway: stopped: {gateway.fatal.result()}", file=sys.stderr)
+        return EXIT_FAILED
+    return 0
+
+
+def _heed_signals(stop: asyncio.Event, reload_asked: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
 
     def asked_to_stop() -> None:
         if stop.is_set():
@@ -135,28 +156,40 @@ async def _daemon(settings: config.Config, ready: Callable[["Gateway"], None]) -
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked_to_stop)
-    # Its default is a death without a drain.
-    loop.add_signal_handler(signal.SIGHUP, log.warning, "this version reads its configuration at a start only: restart")
+    loop.add_signal_handler(signal.SIGHUP, reload_asked.set)
+
+
+async def _open(gateway: "Gateway", stopping: "asyncio.Task[Any]") -> None:
+    """Start everything; a stop that is asked for before the store is open ends the process. Raises GatewayError."""
+    opening = gateway.supervisor.start(_fault_of(gateway.open()), name="open")
+    while not opening.done():
+        watched = {opening} if stopping.done() else {opening, stopping}
+        done, _ = await asyncio.wait(watched, timeout=EXTEND_S / 2, return_when=asyncio.FIRST_COMPLETED)
+        if stopping.done() and gateway.opening:
+            # Nothing was taken and nothing is in hand. A migration is one transaction: the next start begins it anew.
+            os._exit(0)
+        if not done:
+            # A migration of a large database takes its time, and systemd's patience ends after TimeoutStartSec=.
+            runtime.notify_systemd(f"EXTEND_TIMEOUT_USEC={EXTEND_S * 1_000_000}\nSTATUS=starting: opening the store")
+    if (fault := opening.result()) is not None:
+        raise fault
+
+
+async def _fault_of(opening: Coroutine[Any, Any, None]) -> Exception | None:
+    """What a start fails with; it is told to who asked, not to the log."""
     try:
-        await gateway.open()
+        await opening
     except OSError as error:
-        raise ListenError(_explain(error)) from error
-    gc.freeze()  # what is here now stays: the collector need not look at it again
-    ready(gateway)
-    runtime.notify_systemd("READY=1")
-    waiting = gateway.supervisor.start(stop.wait(), name="wait for a signal")
-    await asyncio.wait({waiting, gateway.fatal}, return_when=asyncio.FIRST_COMPLETED)
-    runtime.notify_systemd("STOPPING=1")
-    await gateway.close()
-    if gateway.fatal.done():
-        print(f"mail-gateway: stopped: {gateway.fatal.result()}", file=sys.stderr)
-        return EXIT_FAILED
-    return 0
+        return ListenError(_explain(error))
+    except Exception as error:  # noqa: BLE001 - raised again by who asked
+        return error
+    return None
 
 
 def _explain(error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"{error.strerror}: choose another address (dev: --http, --smtp; serve: http.listeners, smtp.listeners)"
+        options = "dev: --http, --smtp; serve: http.listeners, http.admin, smtp.listeners"
+        return f"{error.strerror}: choose another address ({options})"
     if error.errno == errno.EACCES and error.filename is None:
         return f"{error.strerror}: a port below 1024 needs CAP_NET_BIND_SERVICE (the systemd unit has it)"
     return f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)
@@ -165,6 +198,7 @@ def _explain(error: OSError) -> str:
 def _run(daemon: Coroutine[Any, Any, int]) -> int:
     """On uvloop where it is installed: a third less CPU per message."""
     _raise_descriptors()
+    faulthandler.enable()  # a watchdog's SIGABRT then shows in the log where every thread was
     try:
         import uvloop
     except ImportError:

@@ -99,8 +99,8 @@ def _default_smtp(root: Value, bound: list[Bound]) -> tree.Smtp:
 
 def _limits(value: Value) -> tree.Limits:
     section = value.section()
-    section.later("backlog", "free_disk")
     default = tree.Limits()
+    messages, size = section.take("backlog", _backlog, (default.backlog_messages, default.backlog_bytes))
     found = tree.Limits(
         recipients_per_message=section.take("recipients_per_message", Value.integer, default.recipients_per_message),
         batch=section.take("batch", Value.integer, default.batch),
@@ -109,9 +109,21 @@ def _limits(value: Value) -> tree.Limits:
         connections=section.take("connections", Value.integer, default.connections),
         auth_failures=section.parsed("auth_failures", _failures, default.auth_failures),
         buffers=section.parsed("buffers", grammar.buffers_size, default.buffers),
+        backlog_messages=messages,
+        backlog_bytes=size,
+        free_disk=section.parsed("free_disk", grammar.free_disk_size, default.free_disk),
     )
     section.close()
     return found
+
+
+def _backlog(value: Value) -> tuple[int, int]:
+    section = value.section()
+    default = tree.Limits()
+    messages = section.take("messages", Value.integer, default.backlog_messages)
+    size = section.parsed("bytes", grammar.backlog_size, default.backlog_bytes)
+    section.close()
+    return messages, size
 
 
 def _failures(text: str) -> tree.Limit:

@@ -7,6 +7,7 @@ words for the person who wrote it.
 import ipaddress
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from gateway import yamltree
@@ -20,6 +21,8 @@ _MIN_MESSAGE: Final = 1_000
 _MAX_MESSAGE: Final = 1_000_000_000
 _MIN_BUFFERS: Final = 1_000_000
 _MAX_BUFFERS: Final = 1_000_000_000_000
+_MIN_BACKLOG: Final = 1_000_000
+_MAX_DISK: Final = 1_000_000_000_000_000
 _LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _LABELS: Final = rf"{_LABEL}(?:\.{_LABEL})*"
 # RFC 1123, 2.1: the last label of a name is not all digits, so that it is never taken for an address.
@@ -99,6 +102,17 @@ def parse_listen(text: str) -> Listen:
     if literal.version == 6 and not bracketed:
         raise ValueError(f"write an IPv6 address in brackets: [{host}]:{port_text}")
     return Listen(str(literal), int(port_text))
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    """Where metrics and health are served; None: nowhere."""
+
+    listen: Listen | None
+
+
+def admin(text: str) -> Admin:
+    return Admin(None if text == "off" else parse_listen(text))
 
 
 def is_loopback(host: str) -> bool:
@@ -200,6 +214,20 @@ def buffers_size(text: str) -> int:
     size = yamltree.size_bytes(text)
     if not _MIN_BUFFERS <= size <= _MAX_BUFFERS:
         raise ValueError("must be from 1MB to 1000GB")
+    return size
+
+
+def backlog_size(text: str) -> int:
+    size = yamltree.size_bytes(text)
+    if not _MIN_BACKLOG <= size <= _MAX_DISK:
+        raise ValueError("must be from 1MB to 1000000GB")
+    return size
+
+
+def free_disk_size(text: str) -> int:
+    size = yamltree.size_bytes(text)
+    if not 0 <= size <= _MAX_DISK:
+        raise ValueError("must be from 0 to 1000000GB")
     return size
 
 

@@ -61,21 +61,42 @@ def _warn_of_its_dates(value: Value, chain: Path, sources: Sources) -> None:
 
 def read_http(value: Value, bound: list[Bound]) -> Http:
     section = value.section()
-    section.later("admin", "public_url")
+    section.later("public_url")
     listeners = section.get("listeners")
     proxies = section.take("trusted_proxies", _proxies, ())
+    place = section.get("admin")
+    default = None if section.is_null("admin") else Http().admin
+    admin = section.parsed("admin", grammar.admin, grammar.Admin(default)).listen
     section.close()
     if listeners is None:
-        return default_http(value, bound, proxies)
-    return Http(tuple(_http_listener(item, bound, proxied=bool(proxies)) for item in listeners.items()), proxies)
+        return default_http(value, bound, Http(trusted_proxies=proxies, admin=admin), admin=place)
+    items = tuple(_http_listener(item, bound, proxied=bool(proxies)) for item in listeners.items())
+    http = Http(items, admin, proxies)
+    _check_admin(place or Value(value.node, "http.admin", value.findings, value.line), http, bound)
+    return http
 
 
-def default_http(value: Value, bound: list[Bound], proxies: tuple[Network, ...] = ()) -> Http:
-    """What is served where no listener is given; `value` is the place that could give one."""
-    http = Http(trusted_proxies=proxies)
+def default_http(value: Value, bound: list[Bound], http: Http | None = None, *, admin: Value | None = None) -> Http:
+    """What is served where no listener is given; `value` is the place that could give one, `admin` that which gives
+    `http.admin`."""
+    http = http or Http()
     place = Value(value.node, "http.listeners", value.findings, value.line)
     bound.extend(Bound(listener.listen, listener.tls, place) for listener in http.listeners)
+    _check_admin(admin or Value(value.node, "http.admin", value.findings, value.line), http, bound)
     return http
+
+
+def _check_admin(place: Value, http: Http, bound: list[Bound]) -> None:
+    """Metrics need a key where they can be had from elsewhere, and a key needs what guards it on a listener."""
+    admin = http.admin
+    if admin is None or any(listener.listen == admin for listener in http.listeners):
+        return
+    if not grammar.is_loopback(admin.host):
+        place.problem(
+            "keys would travel in clear: give a loopback address, or that of one of http.listeners, where a key with "
+            "the scope admin is asked for"
+        )
+    bound.append(Bound(admin, ListenerTls.NONE, place))
 
 
 def _proxies(value: Value) -> tuple[Network, ...]:

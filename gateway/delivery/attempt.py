@@ -13,14 +13,16 @@ from dataclasses import dataclass, field
 from typing import Final, assert_never
 
 from gateway.config import CaptureRoute, Config, MxRoute, RelayRoute, Signing
-from gateway.delivery import envelope, verdict
+from gateway.delivery import envelope, trace, verdict
 from gateway.delivery.errand import Errand, Said
 from gateway.delivery.family import FamilyChoice
+from gateway.delivery.lifetime import Lifetime
 from gateway.delivery.pool import Pool
 from gateway.delivery.route import Ways
 from gateway.delivery.session import Failure, Hop, Session
 from gateway.delivery.signer import Signer
 from gateway.delivery.tls.policy import TlsPolicies
+from gateway.delivery.trace import Trace
 from gateway.delivery.variants import Sign, Variants
 from gateway.delivery.verdict import Decision, Word
 from gateway.delivery.wire import NO_TURN, UNREADABLE, Spent, StaleConnection
@@ -30,6 +32,7 @@ from gateway.message import address, dkim, priority
 from gateway.policy.domains import Domains
 from gateway.resolver import Resolver, has_ipv6_route
 from gateway.runtime import Clock, show_id
+from gateway.store.connection import Damaged
 from gateway.store.queue import Attempt, Claimed, Due, Leased, Queue, Result
 
 UNREACHABLE_S: Final = 30.0  # so long a destination that nobody answered for is not tried again for other messages
@@ -37,6 +40,8 @@ _REMEMBERED: Final = 10_000  # destinations at most
 _UNCERTAIN: Final = Decision(
     State.FAILED, EventType.FAILED, bounce_class=BounceClass.UNCERTAIN, scope=Scope.INFRASTRUCTURE
 )
+
+DAMAGED: Final = Word("store", 0, "5.3.0", "554 5.3.0 the message is damaged in the message store", permanent=True)
 
 log = logging.getLogger("gateway.delivery")
 
@@ -57,12 +62,19 @@ class Couriers:
     ipv6: bool = field(default_factory=has_ipv6_route)
     policies: TlsPolicies | None = None  # None: without MTA-STS
     families: FamilyChoice | None = None  # None: by `ipv6`
+    life: Lifetime | None = None  # None: by `clock` alone
     ways: Ways = field(init=False)
 
     def __post_init__(self) -> None:
         self.ways = Ways(
             self.config, self.resolver, self.rng, ipv6=self.ipv6, families=self.families, policies=self.policies
         )
+
+    def reconfigure(self, config: Config) -> None:
+        """For every attempt from now on, also of what is queued already."""
+        self.config = config
+        self.ways.reconfigure(config)
+        self.unreachable.clear()  # another way may be open
 
     def carrier(self, due: Due) -> "Carrier":
         return Carrier(self, due)
@@ -77,6 +89,7 @@ class Carrier:
         self._session: Session | None = None
         self._session_for: tuple[object, str, int] | None = None  # route, domain and wish about TLS
         self._spent = Spent()  # by the message in hand, on all connections
+        self._trace: Trace | None = None  # of it
 
     def close(self) -> None:
         """Give the connection back."""
@@ -89,9 +102,13 @@ class Carrier:
         shared = self._shared
         started = shared.clock.now_ms()
         self._spent = Spent()
+        self._trace = trace.of(claimed.uuid)
         said: dict[int, Said] = {}  # what was said before an error stands: it must not be sent twice
         try:
             await self._try(claimed, said)
+        except Damaged as error:
+            log.error("%s is damaged in the store, and is not sent: %s", show_id("eml_", claimed.uuid), error)  # noqa: TRY400 - cause in the text
+            said = _for_all(claimed.recipients, DAMAGED) | said
         except StoreError as error:
             log.error("%s cannot be read from the store: %s", show_id("eml_", claimed.uuid), error)  # noqa: TRY400 - cause in the text
             said = _for_all(claimed.recipients, UNREADABLE) | said
@@ -118,6 +135,7 @@ class Carrier:
     def _result(self, recipient: Leased, said: Said, claimed: Claimed, now: int, jitter: float) -> Result:
         tries = recipient.attempts + 1
         word = said.word
+        life = self._shared.life
         if word.stage == "capture":
             return Result(
                 recipient.id,
@@ -135,7 +153,7 @@ class Carrier:
             decision = verdict.judge(
                 word,
                 tries=tries,
-                expires_at=claimed.expires_at,
+                expires_at=claimed.expires_at if life is None else life.end_of(claimed.expires_at),
                 now=now,
                 retry_s=self._shared.config.delivery.retry_s,
                 jitter=jitter,
@@ -253,11 +271,17 @@ class Carrier:
         left: list[Leased] = []
         reached = False
         while recipients:
-            session = self._session or self._shared.pool.kept(hop) or await self._shared.pool.open(hop, high=high)
-            if isinstance(session, Failure):
-                errand.unreached(recipients, session.word, hop)
-                return reached, left + recipients
+            if self._trace is not None:
+                self._trace.host = hop.name
+            session = self._session or self._shared.pool.kept(hop)
+            if session is None:
+                opened = await self._shared.pool.open(hop, high=high, trace=self._trace)
+                if isinstance(opened, Failure):
+                    errand.unreached(recipients, opened.word, hop)
+                    return reached, left + recipients
+                session = opened
             self._session = session
+            session.wire.follow(self._trace)
             reached = True
             fitted = await errand.fit(session.wire.offer, recipients)
             words: list[Word] = []

@@ -10,6 +10,7 @@ import math
 from typing import Final
 
 from gateway.delivery.reply import MalformedReply, Reply, ReplyReader
+from gateway.delivery.trace import Trace
 
 CLOSE_S: Final = 5.0  # so long what was written last may take to leave
 _TIMER_SLACK_S: Final = 0.002  # a loop's timers may fire a millisecond early
@@ -22,6 +23,7 @@ class Channel(asyncio.Protocol):
         self.transport = transport
         self.gone = ""  # why the connection cannot be used any more
         self.early: Reply | None = None  # said in the middle of a transaction, where nothing was asked
+        self.trace: Trace | None = None  # of the message in hand
         self.busy = False  # in a transaction; one that was cancelled leaves it set: nobody knows what comes next
         self._loop = asyncio.get_running_loop()
         self._reader = ReplyReader()
@@ -57,18 +59,23 @@ class Channel(asyncio.Protocol):
         """From here on each wait has its own timeout only."""
         self._latest = math.inf
 
-    async def exchange(self, data: bytes, count: int, timeout_s: float) -> list[Reply]:
+    async def exchange(self, data: bytes, count: int, timeout_s: float, *, content: bool = False) -> list[Reply]:
         """Write, then wait for `count` replies; `timeout_s` is the longest silence.
 
         Fewer come back where the connection ended first: `gone` says why. A 421 ends it and is the last reply.
+        `content`: what is written is the end of one, and not for the log.
         """
         if self.gone:
             return []
         replies: list[Reply] = []
         self._replies = replies
         self._wanted = count
+        if self.trace is not None and not content:
+            self.trace.sent(data)
         self.transport.write(data)
         await self._wait(timeout_s)
+        if self.trace is not None:
+            self.trace.heard(replies, self.gone)
         return replies
 
     def write(self, data: bytes) -> None:

@@ -1,8 +1,10 @@
 """What is in hand, of all lanes together, and how much of it a lane may take.
 
 Guarantees: destinations that are not known to answer hold a quarter at most, whatever their number, so a thousand dead
-ones leave room for everybody else; those that did not answer last time leave half of that to new ones. Each bound is
-exact but for one group of claims. It claims nothing itself.
+ones leave room for everybody else; those that did not answer last time leave half of that to new ones. After a start
+that quarter is opened step by step: nobody is known then, and thousands of lookups and first connections in one moment
+would be a storm for resolvers and hosts alike. Each bound is exact but for one group of claims. It claims nothing
+itself.
 """
 
 from typing import Final
@@ -14,6 +16,7 @@ from gateway.store.queue import Claimed
 
 RECIPIENTS: Final = 10_000  # a claim is a few hundred bytes without its content
 CONTENT: Final = 64 * 1024 * 1024  # bytes of content kept with claims; above it content is read at the attempt
+OPENING: Final = 300  # recipients of unknown destinations in the first second; twice as many in each further one
 _UNPROVEN: Final = 4  # a quarter is theirs
 _SPARE: Final = 20  # for mail of high priority, a twentieth more
 
@@ -25,6 +28,8 @@ class Hand:
 
     def __init__(self, most: int = RECIPIENTS) -> None:
         self._most = most
+        self._quarter = most // _UNPROVEN
+        self._opened = min(OPENING, self._quarter)
         self.fences: dict[int, int] = {}
         self._unproven = 0  # of them, those of destinations that are not known to answer
         self._content_bytes = 0
@@ -66,12 +71,22 @@ class Hand:
 
     def shares(self) -> Shares:
         """How much a lane may hold: few where many want something, none where there is no room."""
-        quarter = self._most // _UNPROVEN
+        opened = self._opened
         unproven, proven = self._unproven, len(self.fences) - self._unproven
-        rest = self._most - quarter
-        new, silent = (FIRST_CLAIM, FIRST_CLAIM) if unproven < quarter // 2 else (1 if unproven < quarter else 0, 0)
+        rest = self._most - self._quarter
+        new, silent = (FIRST_CLAIM, FIRST_CLAIM) if unproven < opened // 2 else (1 if unproven < opened else 0, 0)
         good = MOST if proven < rest // 2 else FIRST_CLAIM if proven < rest else 0
         return new, good, silent
+
+    def open(self, elapsed_s: float) -> None:
+        """So long after the start."""
+        if self.opening:
+            self._opened = min(OPENING << min(int(elapsed_s), self._most.bit_length()), self._quarter)
+
+    @property
+    def opening(self) -> bool:
+        """Whether there will be more room for unknown destinations just by waiting."""
+        return self._opened < self._quarter
 
     @property
     def spare(self) -> bool:

@@ -2,8 +2,9 @@
 
 Guarantees: never more than `maximum` and never less than one; what was said to attempts that began before the last
 halving halves nothing, so that one refusal heard on twenty connections counts once; what was halved comes back by one
-connection at a time, each after `RECOVERY` deliveries for every connection in use. Hosts that cannot be reached narrow
-nothing: that is no word about pace. What is known of a destination outlives its lane, for a while and bounded.
+connection at a time, each after `RECOVERY` deliveries for every connection in use. A destination whose hosts cannot be
+reached begins anew, so what comes back after an outage meets no more connections than at first; below that it is not
+narrowed, for silence is no word about pace. What is known of a destination outlives its lane, for a while and bounded.
 """
 
 from collections import OrderedDict
@@ -94,13 +95,25 @@ class Pace:
     kept free of it, where there are three or more. `full`: another delivery tells nothing new.
     """
 
-    __slots__ = ("_delivered", "_maximum", "era", "full", "ordinary", "proven", "slowed", "standing", "width")
+    __slots__ = (
+        "_delivered",
+        "_initial",
+        "_maximum",
+        "era",
+        "full",
+        "ordinary",
+        "proven",
+        "slowed",
+        "standing",
+        "width",
+    )
 
     def __init__(self, initial: int, maximum: int) -> None:
         self.era = 0
         self.slowed = False  # it was halved and is not back at the maximum
         self.standing = Standing.NEW
         self.proven = False  # its standing is good
+        self._initial = initial
         self._maximum = maximum
         self._delivered = 0  # since the width last changed, where it was slowed
         self._set(initial)
@@ -117,10 +130,18 @@ class Pace:
                 self.slowed = True
                 self._delivered = 0
                 self._set(max(1, self.width // 2))
+            elif said is Outcome.SILENT and self.width > self._initial:
+                self._set(self._initial)
         self.full = self.proven and self.width == self._maximum
+
+    def bound(self, maximum: int) -> None:
+        """There may be so many connections from now on; those above it end with their message."""
+        self._maximum = maximum
+        self._set(min(self.width, maximum))
 
     def rest(self, initial: int) -> None:
         """Its last message has gone: what was not slowed begins anew with the next one."""
+        self._initial = initial
         if not self.slowed:
             self._set(initial)
 
@@ -154,6 +175,14 @@ class Paces:
 
     def __len__(self) -> int:
         return len(self._kept)
+
+    def bound(self, initial: int, maximum: int) -> None:
+        """As a new `Paces` would be, with all that is known of destinations."""
+        self._initial = initial
+        self._maximum = maximum
+        for pace, _ in self._kept.values():
+            pace.bound(maximum)
+            pace.rest(initial)
 
     def standing(self, destination: int) -> Standing:
         """What is known of a destination without a lane, however long ago it was learnt."""

@@ -18,11 +18,14 @@ from typing import Final
 
 from gateway.config import Config, HopTls, Listen, RelayRoute, Secret, Signing
 from gateway.delivery import relaylist, telling
+from gateway.delivery.figures import UNQUEUED_ROUTE, DeliveryFigures
 from gateway.delivery.passage import Passage
 from gateway.delivery.relaylist import RelayList, Throttle
 from gateway.delivery.route import Ways
 from gateway.delivery.verdict import Word
 from gateway.errors import Reason, Refused, StoreError
+from gateway.intake.figures import IntakeFigures
+from gateway.metrics import Metrics
 from gateway.observe import MailLog
 from gateway.resolver import Resolver, has_ipv6_route
 from gateway.runtime import Clock, show_id
@@ -80,16 +83,29 @@ class PassThrough:
         clock: Clock,
         log: MailLog,
         ca: Path | None = None,
+        figures: DeliveryFigures | None = None,
+        intake: IntakeFigures | None = None,
     ) -> None:
         """`ca`: the authorities that certificates are judged by, in place of the system's."""
         self._queue = queue
         self._clock = clock
         self._log = log
         self._ca = ca
+        self._figures = figures or DeliveryFigures(Metrics())
+        self._intake = intake or IntakeFigures(Metrics())
+        self._settings = config.pass_through
         self._relays = RelayList(config.pass_through)
         self._throttle = Throttle(config.pass_through.limit, clock)
         self._ways = Ways(config, resolver, random.Random(), ipv6=has_ipv6_route())  # noqa: S311 - nothing is drawn for a relay
         self._busy = 0
+
+    def reconfigure(self, config: Config) -> None:
+        """For the attempts to come. What counts against the limit still does, unless the limit is another one."""
+        if config.pass_through.limit != self._settings.limit:
+            self._throttle = Throttle(config.pass_through.limit, self._clock)
+        self._settings = config.pass_through
+        self._relays = RelayList(config.pass_through)
+        self._ways.reconfigure(config)
 
     def allowed(self, host: str, port: int | None, client: str) -> bool:
         """May this client name this relay? `port` None: any listed one of that host."""
@@ -122,6 +138,7 @@ class PassThrough:
         try:
             return self._check(relay, client)
         except Refused as refusal:
+            self._intake.refused("http", refusal)
             self._log.refused(
                 door="http", key="pass_through", client=client, reason=refusal.reason.code, text=refusal.text
             )
@@ -153,6 +170,7 @@ class PassThrough:
         )
 
     def _tell_accepted(self, message: NewMessage) -> None:
+        self._intake.accepted(message.door, len(message.recipients), message.facts.size)
         self._log.accepted(
             message=show_id("eml_", message.uuid),
             door=message.door,
@@ -164,6 +182,7 @@ class PassThrough:
         )
 
     async def _write_down(self, message: NewMessage, attempt: Attempt) -> None:
+        self._figures.settled((attempt,), UNQUEUED_ROUTE)
         telling.tell(self._log, attempt)
         try:
             await self._queue.record(message, attempt.results, attempt)

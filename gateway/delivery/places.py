@@ -21,9 +21,7 @@ class Places:
     """Constructed and used in the running loop."""
 
     def __init__(self, total: int) -> None:
-        self._total = total
-        self._kept = total // _HIGH
-        self._most_strangers = total - total // _NO_STRANGERS
+        self._divide(total)
         self.taken = 0
         self.strangers = 0  # of them
         # By kind, in the order they came: their numbers and what they wait for.
@@ -31,6 +29,16 @@ class Places:
             (high, stranger): deque() for high in (True, False) for stranger in (False, True)
         }
         self._number = 0
+
+    def resize(self, total: int) -> None:
+        """From now on; who has a place keeps it."""
+        self._divide(total)
+        self._serve()
+
+    def _divide(self, total: int) -> None:
+        self._total = total
+        self._kept = total // _HIGH
+        self._most_strangers = total - total // _NO_STRANGERS
 
     def ask(self, *, high: bool, stranger: bool) -> "asyncio.Future[None] | None":
         """For a place: None where it is given at once, else what to `wait` for."""

@@ -11,9 +11,13 @@ from collections import OrderedDict
 from typing import Final
 
 from gateway.config import Delivery
+from gateway.delivery.figures import OutgoingFigures
 from gateway.delivery.places import Places
 from gateway.delivery.session import Failure, Hop, Session, open_session
 from gateway.delivery.tls.memory import TlsMemory
+from gateway.delivery.trace import Trace
+from gateway.metrics import Metrics
+from gateway.metrics.connections import ConnectionFigures
 
 IDLE_S: Final = 10.0  # most hosts close an idle connection after 30 s or more; Postfix keeps one for 2 s
 HOSTS: Final = 10_000  # that are remembered
@@ -26,7 +30,14 @@ _Host = tuple[str, int]  # address, port
 class Pool:
     """All connections to next hops; constructed in the running loop."""
 
-    def __init__(self, settings: Delivery, *, idle_s: float = IDLE_S) -> None:
+    def __init__(
+        self,
+        settings: Delivery,
+        *,
+        idle_s: float = IDLE_S,
+        outgoing: OutgoingFigures | None = None,
+        connections: ConnectionFigures | None = None,
+    ) -> None:
         self._settings = settings
         self._idle_s = idle_s
         self._places = Places(settings.connections)
@@ -41,6 +52,18 @@ class Pool:
         self._sweeper: asyncio.TimerHandle | None = None
         self._look: asyncio.TimerHandle | None = None
         self._closed = False
+        self._outgoing = outgoing or OutgoingFigures(Metrics())
+        self._outgoing.connections.read = lambda: {
+            ("in_use",): max(0, self._places.taken - len(self._idle)),
+            ("idle",): len(self._idle),
+        }
+        self._outgoing.most.read = lambda: {(): self._settings.connections}
+        self._tls_sessions = (connections or ConnectionFigures(Metrics())).tls
+
+    def reconfigure(self, settings: Delivery) -> None:
+        """For connections to come; those that are open go on."""
+        self._settings = settings
+        self._places.resize(settings.connections)
 
     @property
     def connections(self) -> int:
@@ -58,24 +81,24 @@ class Pool:
             ids = self._by_hop.get(hop)
         return None
 
-    async def open(self, hop: Hop, *, high: bool = False) -> Session | Failure:
+    async def open(self, hop: Hop, *, high: bool = False, trace: Trace | None = None) -> Session | Failure:
         """A new connection; waits for a place, for which the longest idle connection gives way. `high`: for mail of
-        high priority."""
+        high priority. What is said is told to `trace`."""
         host = (hop.address, hop.port)
         if high or host in self._hosts:
-            return await self._open(hop, host, high=high)
+            return await self._open(hop, host, trace, high=high)
         while host not in self._hosts and (asking := self._asking.get(hop)) is not None:
             failure = await asyncio.shield(asking)
             if failure is not None:
                 return failure
             # It opened, or who asked was cancelled.
         if host in self._hosts:
-            return await self._open(hop, host, high=high)
+            return await self._open(hop, host, trace, high=high)
         future: asyncio.Future[Failure | None] = self._loop.create_future()
         self._asking[hop] = future
         opened: Session | Failure | None = None
         try:
-            opened = await self._open(hop, host, high=high)
+            opened = await self._open(hop, host, trace, high=high)
         finally:
             del self._asking[hop]
             future.set_result(opened if isinstance(opened, Failure) else None)
@@ -106,20 +129,23 @@ class Pool:
             self._discard(session)
         await asyncio.sleep(0)  # QUITs leave
 
-    async def _open(self, hop: Hop, host: _Host, *, high: bool) -> Session | Failure:
+    async def _open(self, hop: Hop, host: _Host, trace: Trace | None, *, high: bool) -> Session | Failure:
         stranger = not self._hosts.get(host)
         await self._place(high=high, stranger=stranger)
         opened: Session | Failure | None = None
         try:
-            opened = await open_session(hop, self._settings.timeouts, self._tls_memory)
+            opened = await open_session(hop, self._settings.timeouts, self._tls_memory, trace)
         finally:
             if not isinstance(opened, Session):
                 self._places.leave(stranger=stranger)
         if isinstance(opened, Session):
+            self._tls_sessions.at("out", opened.tls or "none").value += 1
             self._know(host, proven=self._hosts.get(host, False))
             if stranger:
                 self._strangers[id(opened)] = opened
-        elif not opened.word.code:
+            return opened
+        self._outgoing.failed.at(opened.word.stage).value += 1
+        if not opened.word.code:
             self._hosts.pop(host, None)  # nobody answers any more
         return opened
 

@@ -21,9 +21,11 @@ from typing import Final
 from gateway.config import Config, Limit, Unit
 from gateway.delivery import notice
 from gateway.errors import StoreError
+from gateway.intake.figures import IntakeFigures
 from gateway.message import composing, dsn, model, notify, priority
 from gateway.message.dsn import words
 from gateway.message.model import Facts
+from gateway.metrics import Metrics
 from gateway.observe import MailLog
 from gateway.policy.limits import Buckets
 from gateway.runtime import Clock, IdSource, Supervisor, show_id, show_uuid, uuid7
@@ -61,6 +63,7 @@ class Reporter:
         ids: IdSource,
         log: MailLog,
         notices: Limit = NOTICES,
+        figures: IntakeFigures | None = None,
     ) -> None:
         """`notices` bounds those of one kind to one sender of an account."""
         self._config = config
@@ -69,10 +72,15 @@ class Reporter:
         self._ids = ids
         self._log = log
         self._senders = Buckets(notices, clock)
+        self._figures = figures or IntakeFigures(Metrics())
         self._kicked = asyncio.Event()
 
     def start(self, supervisor: Supervisor) -> None:
         supervisor.start(self._run(), name="reporter", critical=True)
+
+    def reconfigure(self, config: Config) -> None:
+        """For the notifications to come."""
+        self._config = config
 
     def kick(self) -> None:
         """Look now."""
@@ -109,6 +117,8 @@ class Reporter:
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
         for one, outcome in zip(prepared, outcomes, strict=True):
             if outcome is None:
+                if one.notice is not None:
+                    self._figures.accepted(one.notice.door, len(one.notice.recipients), one.notice.facts.size)
                 self._log_told(one)
             elif one.notice is not None:
                 self._senders.give_back(_subject(one.report, one.kind))

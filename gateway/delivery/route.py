@@ -43,6 +43,11 @@ class Ways:
         self._policies = policies or TlsPolicies(resolver)
         self._relays: dict[str, tuple[tuple[str, ...], float]] = {}  # route -> addresses, until; one for each relay
 
+    def reconfigure(self, config: Config) -> None:
+        """For the ways to come."""
+        self._config = config
+        self._relays.clear()
+
     async def hops(self, route: MxRoute | RelayRoute, domain: str, wish: int = model.BY_POLICY) -> list[Hop] | Word:
         """Connections to try, in order, or the word that says why there is none. `domain` is an MX route's; `wish` is
         the message's about TLS."""

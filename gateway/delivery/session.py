@@ -30,6 +30,7 @@ from gateway.delivery.tls import peer as tls_peer
 from gateway.delivery.tls.context import Terms
 from gateway.delivery.tls.dane import Tlsa
 from gateway.delivery.tls.memory import TlsMemory
+from gateway.delivery.trace import Trace
 from gateway.delivery.verdict import Word
 from gateway.delivery.wire import Wire
 
@@ -89,22 +90,32 @@ class _TlsFailed(_Failed):
     """STARTTLS was refused, its handshake failed, or the host is not who it must be."""
 
 
-async def open_session(hop: Hop, timeouts: Timeouts, memory: TlsMemory | None = None) -> Session | Failure:
-    """A connection ready for MAIL. `memory`: where TLS failed not long ago."""
+class _Talk(SMTPProtocol):
+    """aiosmtplib's side of the dialogue, with who is told of it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, trace: Trace | None) -> None:
+        super().__init__(loop)
+        self.trace = trace
+
+
+async def open_session(
+    hop: Hop, timeouts: Timeouts, memory: TlsMemory | None = None, trace: Trace | None = None
+) -> Session | Failure:
+    """A connection ready for MAIL. `memory`: where TLS failed not long ago; `trace` is told what is said."""
     try:
-        return await _open_somehow(hop, timeouts, TlsMemory() if memory is None else memory)
+        return await _open_somehow(hop, timeouts, TlsMemory() if memory is None else memory, trace)
     except _Failed as failed:
         return Failure(failed.word)
 
 
-async def _open_somehow(hop: Hop, timeouts: Timeouts, memory: TlsMemory) -> Session:
+async def _open_somehow(hop: Hop, timeouts: Timeouts, memory: TlsMemory, trace: Trace | None) -> Session:
     place = (hop.address, hop.port, hop.min_tls)
     # Whoever asks for proof does not do without it because there is none.
     in_clear = hop.tls is HopTls.OPPORTUNISTIC and not hop.verify
     if in_clear and (reason := memory.reason(place)) is not None:
-        return await _open(hop, timeouts, starttls=False, note=f"TLS failed before, sent in clear: {reason}")
+        return await _open(hop, timeouts, trace, starttls=False, note=f"TLS failed before, sent in clear: {reason}")
     try:
-        session = await _open(hop, timeouts, starttls=hop.tls in {HopTls.OPPORTUNISTIC, HopTls.STARTTLS})
+        session = await _open(hop, timeouts, trace, starttls=hop.tls in {HopTls.OPPORTUNISTIC, HopTls.STARTTLS})
     except _TlsFailed as failed:
         if not in_clear:
             raise
@@ -114,12 +125,14 @@ async def _open_somehow(hop: Hop, timeouts: Timeouts, memory: TlsMemory) -> Sess
             memory.forget(place)
         return session
     # A handshake that failed leaves the connection unusable: RFC 7435 lets us go on in clear, on a new one.
-    session = await _open(hop, timeouts, starttls=False, note=f"TLS failed, sent in clear: {reason}")
+    session = await _open(hop, timeouts, trace, starttls=False, note=f"TLS failed, sent in clear: {reason}")
     memory.remember(place, reason)  # not before: a host that is going down fails in every way
     return session
 
 
-async def _open(hop: Hop, timeouts: Timeouts, *, starttls: bool, note: str = "") -> Session:
+async def _open(hop: Hop, timeouts: Timeouts, trace: Trace | None, *, starttls: bool, note: str = "") -> Session:
+    if trace is not None:
+        trace.note(f"connecting to {hop.address} port {hop.port}")
     loop = asyncio.get_running_loop()
     if not _is_address(hop.address):  # a name would be looked up behind our back, in a thread
         raise _Failed("connect", f"{hop.address} is not an IP address")
@@ -128,7 +141,7 @@ async def _open(hop: Hop, timeouts: Timeouts, *, starttls: bool, note: str = "")
     try:
         async with asyncio.timeout(timeouts.connect_s):
             _, protocol = await loop.create_connection(
-                lambda: SMTPProtocol(loop),
+                lambda: _Talk(loop, trace),
                 hop.address,
                 hop.port,
                 ssl=context if implicit else None,
@@ -162,9 +175,7 @@ def _met(hop: Hop) -> str:
     return f"{hop.policy}: {how}"
 
 
-async def _negotiate(
-    protocol: SMTPProtocol, hop: Hop, timeouts: Timeouts, *, context: ssl.SSLContext | None
-) -> Session:
+async def _negotiate(protocol: _Talk, hop: Hop, timeouts: Timeouts, *, context: ssl.SSLContext | None) -> Session:
     greeting = await _reply(protocol, "greeting", None, timeouts.greeting_s)
     if greeting.code != 220:
         raise _refused("greeting", greeting)
@@ -182,6 +193,8 @@ async def _negotiate(
             raise _Failed("auth", f"the password is not sent to {hop.name} without TLS")
         await _authenticate(protocol, hop.username, hop.password.value, mechanisms, timeouts)
     wire = Wire(_transport(protocol, "ehlo"), _offer(extensions), timeouts)
+    if protocol.trace is not None and encryption is not None:
+        protocol.trace.note(f"{encryption.version()} {encryption.cipher()[0]}")
     return Session(hop, wire, tls=encryption.version() or "" if encryption is not None else "")
 
 
@@ -191,7 +204,7 @@ def _transport(protocol: SMTPProtocol, stage: str) -> asyncio.Transport:
     return cast(asyncio.Transport, protocol.transport)
 
 
-async def _ehlo(protocol: SMTPProtocol, hop: Hop, timeouts: Timeouts) -> tuple[dict[str, str], list[str]]:
+async def _ehlo(protocol: _Talk, hop: Hop, timeouts: Timeouts) -> tuple[dict[str, str], list[str]]:
     reply = await _reply(protocol, "ehlo", b"EHLO " + hop.ehlo.encode(), timeouts.command_s)
     if 200 <= reply.code < 300:
         return parse_esmtp_extensions(reply.message)
@@ -203,7 +216,9 @@ async def _ehlo(protocol: SMTPProtocol, hop: Hop, timeouts: Timeouts) -> tuple[d
     return {}, []
 
 
-async def _starttls(protocol: SMTPProtocol, hop: Hop, timeouts: Timeouts, context: ssl.SSLContext) -> None:
+async def _starttls(protocol: _Talk, hop: Hop, timeouts: Timeouts, context: ssl.SSLContext) -> None:
+    if protocol.trace is not None:
+        protocol.trace.sent(b"STARTTLS")
     timeout_s = min(_HANDSHAKE_S, timeouts.command_s)
     try:
         await protocol.start_tls(context, server_hostname=hop.names[0] if hop.names else hop.name, timeout=timeout_s)
@@ -225,7 +240,7 @@ def _handshake_failed(hop: Hop, why: str) -> _TlsFailed:
 
 
 async def _authenticate(
-    protocol: SMTPProtocol, username: str, password: str, mechanisms: list[str], timeouts: Timeouts
+    protocol: _Talk, username: str, password: str, mechanisms: list[str], timeouts: Timeouts
 ) -> None:
     if "plain" in mechanisms:
         secret = auth_plain_encode(username, password)
@@ -245,7 +260,17 @@ async def _authenticate(
         raise _refused("auth", _discreet(reply, password, secret.decode()))
 
 
-async def _reply(protocol: SMTPProtocol, stage: str, command: bytes | None, timeout_s: float) -> SMTPResponse:
+async def _reply(protocol: _Talk, stage: str, command: bytes | None, timeout_s: float) -> SMTPResponse:
+    trace, secret = protocol.trace, stage == "auth"
+    if trace is not None and command is not None:
+        (trace.sent_secret if secret else trace.sent)(command)
+    reply = await _ask(protocol, stage, command, timeout_s)
+    if trace is not None:
+        trace.note(f"< {reply.code}" if secret else f"< {reply.code} {reply.message}")  # it could repeat the password
+    return reply
+
+
+async def _ask(protocol: _Talk, stage: str, command: bytes | None, timeout_s: float) -> SMTPResponse:
     try:
         if command is None:
             return await protocol.read_response(timeout=timeout_s)

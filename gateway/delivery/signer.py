@@ -14,11 +14,14 @@ import subprocess
 import sys
 from collections import deque
 from pathlib import Path
+from time import monotonic
 from typing import Final
 
+from gateway.delivery.figures import OutgoingFigures
 from gateway.delivery.signing import ANSWER, HEAD, NO_JOB, PACKET_BYTES
 from gateway.errors import GatewayError
 from gateway.message.dkim import PrivateKey
+from gateway.metrics import Metrics
 
 MAX_DEATHS: Final = 5  # of the signing process in a row, without a signature between: more is no accident
 _ANSWERS_A_TURN: Final = 64  # taken in one turn of the loop at most
@@ -34,12 +37,14 @@ class SigningError(GatewayError):
 class Signer:
     """Owns the signing process; constructed in the running loop. The process starts with the first job, or `start`."""
 
-    def __init__(self) -> None:
+    def __init__(self, figures: OutgoingFigures | None = None) -> None:
+        self._figures = figures or OutgoingFigures(Metrics())
         self._loop = asyncio.get_running_loop()
         self._process: subprocess.Popen[bytes] | None = None
         self._sock: socket.socket | None = None
         self._keys: dict[PrivateKey, tuple[int, bytes]] = {}  # number and PEM
-        self._jobs: dict[int, tuple[asyncio.Future[bytes], bytes]] = {}  # future and request, in order
+        # Future, request and when it was asked, in order.
+        self._jobs: dict[int, tuple[asyncio.Future[bytes], bytes, float]] = {}
         self._unsent: deque[bytes] = deque()
         self._last_job = NO_JOB
         self._deaths = 0
@@ -62,7 +67,7 @@ class Signer:
         self._loop.add_reader(ours.fileno(), self._readable)
         for number, pem in self._keys.values():
             self._send(HEAD.pack(number, NO_JOB) + pem)
-        for _, request in self._jobs.values():
+        for _, request, _ in self._jobs.values():
             self._send(request)
 
     def sign(self, key: PrivateKey, digest: bytes) -> asyncio.Future[bytes]:
@@ -78,7 +83,7 @@ class Signer:
         self._last_job = job = self._last_job + 1
         request = HEAD.pack(known[0], job) + digest
         future: asyncio.Future[bytes] = self._loop.create_future()
-        self._jobs[job] = (future, request)
+        self._jobs[job] = (future, request, monotonic())
         self._send(request)
         return future
 
@@ -135,7 +140,8 @@ class Signer:
 
     def _answered(self, packet: bytes) -> None:
         self._deaths = 0
-        future, _ = self._jobs.pop(ANSWER.unpack_from(packet)[0])
+        future, _, asked = self._jobs.pop(ANSWER.unpack_from(packet)[0])
+        self._figures.signing.observe(monotonic() - asked)
         if future.done():
             return  # cancelled meanwhile
         signature = packet[ANSWER.size :]
@@ -147,6 +153,7 @@ class Signer:
     def _died(self) -> None:
         self._hang_up()
         self._deaths += 1
+        self._figures.restarts.value += 1
         if self._process is not None:
             # It has ended, or it has closed its socket and will.
             self._process.kill()
@@ -168,7 +175,7 @@ class Signer:
 
     def _fail(self, why: str) -> None:
         jobs, self._jobs = self._jobs, {}
-        for future, _ in jobs.values():
+        for future, _, _ in jobs.values():
             if not future.done():
                 future.set_exception(SigningError(why))
 

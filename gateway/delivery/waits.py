@@ -16,6 +16,7 @@ from gateway.store.queue import Attempt, Queue, Result
 from gateway.store.shown import MessageView, RecipientView
 
 AT_ONCE: Final = 10_000  # waits; about 2 kB each. Who comes when there are so many gets what is known now
+_ITS_TURN: Final = frozenset({"connections", "lease"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,5 +136,9 @@ class _Wait:
         return result.state.final or (result.state is State.DEFERRED and result.next_at > self._deadline)
 
     def _waits(self, recipient: RecipientView) -> bool:
-        late = recipient.next_at is not None and recipient.next_at > self._deadline
-        return recipient.state.final or late or recipient.blocked_by == "held"
+        """Whether it is final, or will not be tried in time."""
+        if recipient.state.final or recipient.blocked_by == "held":
+            return True
+        if recipient.next_at is None:
+            return recipient.blocked_by == "suspended"
+        return recipient.blocked_by not in _ITS_TURN and recipient.next_at > self._deadline

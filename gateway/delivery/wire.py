@@ -20,6 +20,7 @@ from gateway.delivery.channel import Channel
 from gateway.delivery.dialogue import Dialogue
 from gateway.delivery.envelope import Mail, Offer
 from gateway.delivery.reply import Reply
+from gateway.delivery.trace import Trace
 from gateway.delivery.verdict import Word
 from gateway.errors import StoreError
 
@@ -80,6 +81,10 @@ class Wire:
         """Whether the host takes no more messages on this connection (RFC 9422, MAILMAX)."""
         most = self.offer.max_transactions
         return most is not None and self.transactions >= most
+
+    def follow(self, trace: Trace | None) -> None:
+        """Tell what is said from here on."""
+        self._channel.trace = trace
 
     def close(self) -> None:
         """Say QUIT and go, without waiting for the answer; in the middle of a transaction just go."""
@@ -231,6 +236,8 @@ class Wire:
             streamed, end = (0, payload) if payload is not None else await self._stream(mail, dialogue)
             if end is not None and await self._may_end(mail, which, dialogue):
                 self.spent.wire_bytes = streamed + len(end)
+                if channel.trace is not None:
+                    channel.trace.note(f"> ({self.spent.wire_bytes} octets of content)")
                 await self._finish(end, dialogue)
 
     async def _may_end(self, mail: Mail, which: Sequence[int], dialogue: Dialogue) -> bool:
@@ -272,7 +279,7 @@ class Wire:
         dialogue.stage = "dot"
         # RFC 1047: who goes before the answer sends the message twice. This wait is honoured whatever it took so far.
         self._channel.unbound()
-        replies = await self._channel.exchange(end, 1, self._timeouts.data_end_s)
+        replies = await self._channel.exchange(end, 1, self._timeouts.data_end_s, content=True)
         if replies:
             dialogue.final = replies[0]
             if 300 <= replies[0].code < 400:

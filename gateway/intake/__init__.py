@@ -13,6 +13,7 @@ decides and stores.
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from time import monotonic
 from typing import Final
 
 import msgspec
@@ -21,11 +22,14 @@ from gateway.config import Config, Route
 from gateway.errors import Reason, Refused, StoreError
 from gateway.intake import draft, notices, receipt
 from gateway.intake.admission import Admission, status
+from gateway.intake.figures import IntakeFigures
 from gateway.intake.receipt import BatchReceipt, Item, Receipt
 from gateway.intake.receiving import HEADER_BYTES, Receiving
+from gateway.intake.room import Room
 from gateway.message import template
 from gateway.message.model import SmtpEnvelope, Submission
 from gateway.message.template import TemplateError
+from gateway.metrics import Metrics
 from gateway.observe import MailLog
 from gateway.policy import senders
 from gateway.policy.auth import Principal
@@ -35,7 +39,7 @@ from gateway.policy.templates import Templates
 from gateway.runtime import Clock, IdSource
 from gateway.store.queue import Accepted, Conflict, NewMessage, NewRecipient, Queue, Replayed, RequestKey
 
-__all__ = ["HEADER_BYTES", "Asked", "BatchReceipt", "Idempotency", "Intake", "Item", "Receipt", "Receiving"]
+__all__ = ["HEADER_BYTES", "Asked", "BatchReceipt", "Idempotency", "Intake", "Item", "Receipt", "Receiving", "Room"]
 
 COMPOSE_STEP: Final = 16  # messages of a batch that are composed before the loop has its turn
 QUICK_CHARACTERS: Final = 32 * 1024  # filled in without a thread
@@ -61,43 +65,64 @@ class Intake:
         clock: Clock,
         ids: IdSource,
         log: MailLog,
+        figures: IntakeFigures | None = None,
+        room: Room | None = None,
     ) -> None:
         self._queue = queue
+        self._figures = figures or IntakeFigures(Metrics())
         self._limiter = limiter
         self._templates = templates
-        self._admission = Admission(config, domains, limiter, clock=clock, ids=ids, log=log)
+        self._room = room or Room()
+        self._admission = Admission(
+            config, domains, limiter, clock=clock, ids=ids, log=log, figures=self._figures, room=self._room
+        )
+
+    def reconfigure(self, config: Config) -> None:
+        """For submissions to come, and what is left to decide of those that are being received."""
+        self._admission.config = config
 
     async def submit(
         self, principal: Principal, submission: Submission, *, idempotency: Idempotency | None, client: str
     ) -> Receipt:
         """Compose and queue a JSON submission. Raises Refused, StoreError, StoreFull."""
+        began = monotonic()
         try:
             route = self._admission.route(principal)
+            self._room.check()
             count = len(draft.recipients_of(submission))
             self._limiter.take(principal, requests=1, messages=1, recipients=count)
             message = await self._prepare(principal, route, submission, idempotency, client)
             with self._counting(principal, (message,)):
                 await self._store_pieces((message,))
                 outcome = await self._queue.enqueue(_without_stored(message))
-            return self._receipt(principal, route, message, outcome)
+            taken = self._receipt(principal, route, message, outcome)
         except Refused as refusal:
             self._admission.tell_refused("http", principal, client, refusal)
             raise
+        self._figures.took("http", monotonic() - began)
+        return taken
 
     async def submit_all(
         self, principal: Principal, asked: Sequence[Asked], *, request: Idempotency | None, client: str
     ) -> BatchReceipt:
         """Compose and queue several submissions, all in one transaction; what was refused already, or is here, fails
         alone. Raises Refused, StoreError, StoreFull: then nothing was queued."""
+        began = monotonic()
         try:
             route = self._admission.route(principal)
+            self._room.check()
             counts = [len(draft.recipients_of(item[0])) for item in asked if not isinstance(item, Refused)]
             self._limiter.take(principal, requests=1, messages=len(counts), recipients=sum(counts))
             prepared = await self._prepare_all(principal, route, asked, client)
-            return await self._enqueue_all(principal, route, prepared, request)
+            taken = await self._enqueue_all(principal, route, prepared, request)
         except Refused as refusal:
             self._admission.tell_refused("http", principal, client, refusal)
             raise
+        for item in prepared:
+            if isinstance(item, Refused):
+                self._figures.refused("http", item)
+        self._figures.took("http", monotonic() - began)
+        return taken
 
     async def compose(self, principal: Principal, submission: Submission, *, client: str) -> NewMessage:
         """The whole message in memory, for one attempt without the queue; nothing is stored. Raises Refused."""
@@ -118,6 +143,7 @@ class Intake:
         try:
             self._admission.route(principal)
             senders.check(principal, (sender,), param="from")
+            self._room.check()
             self._limiter.check(principal)
         except Refused as refusal:
             self._admission.tell_refused("smtp", principal, client, refusal)
@@ -259,9 +285,14 @@ class Intake:
     def _counting(self, principal: Principal, messages: Sequence[NewMessage]) -> Iterator[None]:
         """While the store has them: what it cannot take does not count."""
         try:
+            self._room.check(sum(message.facts.size for message in messages))
             yield
-        except StoreError:
+        except Refused:
             self._give_back(principal, messages)
+            raise
+        except StoreError as error:
+            self._give_back(principal, messages)
+            self._figures.refused("http", error)
             raise
 
     def _give_back(self, principal: Principal, messages: Sequence[NewMessage]) -> None:

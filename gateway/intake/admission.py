@@ -8,7 +8,9 @@ from collections.abc import Iterable, Sequence
 
 from gateway.config import CaptureRoute, Config, MxRoute, Route
 from gateway.errors import Reason, Refused
+from gateway.intake.figures import IntakeFigures
 from gateway.intake.notices import NOTHING_SAID, Said
+from gateway.intake.room import Room
 from gateway.message import address
 from gateway.message.schedule import LATEST_S, Start
 from gateway.observe import MailLog
@@ -26,7 +28,16 @@ class Admission:
     """The checks that need the configuration, the domains and the limits of keys."""
 
     def __init__(
-        self, config: Config, domains: Domains, limiter: Limiter, *, clock: Clock, ids: IdSource, log: MailLog
+        self,
+        config: Config,
+        domains: Domains,
+        limiter: Limiter,
+        *,
+        clock: Clock,
+        ids: IdSource,
+        log: MailLog,
+        figures: IntakeFigures,
+        room: Room,
     ) -> None:
         self.config = config
         self.domains = domains
@@ -34,6 +45,8 @@ class Admission:
         self.clock = clock
         self.ids = ids
         self.log = log
+        self.figures = figures
+        self.room = room
 
     def route(self, principal: Principal) -> Route:
         """Where this key's mail goes. Raises Refused."""
@@ -90,6 +103,7 @@ class Admission:
         return start_ms + int((self.config.delivery.expire_after_s if ttl_s is None else ttl_s) * 1000)
 
     def tell_accepted(self, message: NewMessage) -> None:
+        self.figures.accepted(message.door, len(message.recipients), message.facts.size)
         if self.log.enabled:
             self.log.accepted(
                 message=show_id("eml_", message.uuid),
@@ -103,6 +117,7 @@ class Admission:
 
     def tell_refused(self, door: str, principal: Principal, client: str, refusal: Refused) -> None:
         """A line of the mail log: what was not taken, whose it was and why."""
+        self.figures.refused(door, refusal)
         self.log.refused(door=door, key=principal.name, client=client, reason=refusal.reason.code, text=refusal.text)
 
 

@@ -11,12 +11,13 @@ import functools
 import hashlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Final
 
 import msgspec
 
 from gateway.config import Duplicates
-from gateway.errors import Reason, Refused
+from gateway.errors import Reason, Refused, StoreError
 from gateway.intake import notices
 from gateway.intake.admission import Admission, unique
 from gateway.message import address, fixup, labels, priority, recode
@@ -49,6 +50,7 @@ class Receiving:
     async def add(self, data: bytes) -> None:
         """The next piece, in order. Raises StoreError, StoreFull, Refused."""
         try:
+            self._admission.room.check(len(data))
             body = self._take(data)
         except (Refused, recode.Unrepairable) as error:
             raise self._refusal(error) from None
@@ -60,12 +62,19 @@ class Receiving:
 
         Raises Refused, StoreError, StoreFull.
         """
+        began = monotonic()
         try:
-            return await self._finish(last)
+            queued = await self._finish(last)
         except (Refused, recode.Unrepairable) as error:
             raise self._refusal(error) from None
+        except StoreError as error:
+            self._admission.figures.refused("smtp", error)
+            raise
+        self._admission.figures.took("smtp", monotonic() - began)
+        return queued
 
     async def _finish(self, last: bytes) -> str:
+        self._admission.room.check(len(last))
         rest = self._take(last)
         if self._survey is not None:
             header, rest = await self._recode(self._survey, rest)

@@ -13,6 +13,7 @@ from gateway.manage.domains import DomainActions
 from gateway.manage.keys import KeyActions
 from gateway.manage.queue import QueueActions
 from gateway.manage.rotation import Lookup, Rotation
+from gateway.manage.suspensions import SuspensionActions
 from gateway.policy.auth import KeyRing
 from gateway.policy.domains import Domains
 from gateway.runtime import Clock
@@ -44,7 +45,8 @@ class Manager:
         dkim_keys = DkimKeys(vault, clock)
         self._domains = DomainActions(config, records, dkim_keys, domains, clock)
         self.rotation = Rotation(records, dkim_keys, self._domains, lookup, clock)
-        self._queue = QueueActions(queue, clock)
+        self._queue = QueueActions(config, queue, clock)
+        self._suspensions = SuspensionActions(config, queue, keys, clock)
         self.queue_retry = self._queue.retry
 
     def actions(self) -> Mapping[str, Action]:
@@ -64,9 +66,29 @@ class Manager:
             "queue.list": self._queue.list_,
             "queue.show": self._queue.show,
             "queue.retry": self._queue.retry,
+            "queue.hold": self._queue.hold,
+            "queue.release": self._queue.release,
+            "queue.cancel": self._queue.cancel,
+            "queue.bounce": self._queue.bounce,
+            "queue.redirect": self._queue.redirect,
+            "queue.suspend": self._suspensions.suspend,
+            "queue.resume": self._suspensions.resume,
         }
 
     async def load(self) -> None:
         """Read keys and domains of the store and of the configuration. Raises StoreError, ConfigError."""
         await self._keys.load()
         await self._domains.load()
+
+    async def prepare(self, config: Config) -> Callable[[], None]:
+        """Read what a changed configuration needs; what is returned puts its keys and domains in place of those
+        declared until then. Raises ConfigError."""
+        commit_domains = await self._domains.prepare(config)
+
+        def commit() -> None:
+            commit_domains()
+            self._keys.reconfigure(config)
+            self._queue.reconfigure(config)
+            self._suspensions.reconfigure(config)
+
+        return commit

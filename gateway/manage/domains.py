@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from gateway import views
@@ -30,14 +30,30 @@ class DomainActions:
         self._keys = keys
         self._domains = domains
         self._clock = clock
+        self._stored: dict[str, SendingDomain] = {}
+        self._declared: dict[str, SendingDomain] | None = None  # not read yet
 
     async def load(self) -> None:
         """Read the domains of the store and of the configuration. Raises StoreError, ConfigError."""
         records = await self._records.domains()
         # Some milliseconds for each key: not in the loop, and once.
         stored = await asyncio.to_thread(lambda: {record.name: self._stored_domain(record) for record in records})
-        declared = await asyncio.to_thread(self._declared_domains)
-        self._domains.load((stored | declared).values())
+        if self._declared is None:
+            self._declared = await asyncio.to_thread(_declared_domains, self._config)
+        self._stored = stored
+        self._domains.load((stored | self._declared).values())
+
+    async def prepare(self, config: Config) -> Callable[[], None]:
+        """Read the keys that a configuration names; what is returned puts its domains in place of those of this one.
+        Raises ConfigError."""
+        declared = await asyncio.to_thread(_declared_domains, config)
+
+        def commit() -> None:
+            self._config = config
+            self._declared = declared
+            self._domains.load((self._stored | declared).values())
+
+        return commit
 
     async def add(self, args: Args) -> Any:
         """Args: name, selector, require_dkim, ed25519. The answer holds the DNS records to publish.
@@ -134,18 +150,19 @@ class DomainActions:
         keys = [self._keys.read(record.name, key) for key in record.keys if key.active]
         return _sending_domain(record.name, keys, require_dkim=record.require_dkim)
 
-    def _declared_domains(self) -> dict[str, SendingDomain]:
-        declared = {}
-        for domain in self._config.domains.values():
-            keys = []
-            for index, key in enumerate(domain.dkim):
-                try:
-                    private = dkim.load_private_key(key.key.read_bytes())
-                except (OSError, dkim.DkimKeyError) as error:
-                    raise ConfigError([Problem(f"domains.{domain.name}.dkim[{index}].key", str(error))]) from error
-                keys.append(SigningKey(domain.name, key.selector, private))
-            declared[domain.name] = _sending_domain(domain.name, keys, require_dkim=domain.require_dkim)
-        return declared
+
+def _declared_domains(config: Config) -> dict[str, SendingDomain]:
+    declared = {}
+    for domain in config.domains.values():
+        keys = []
+        for index, key in enumerate(domain.dkim):
+            try:
+                private = dkim.load_private_key(key.key.read_bytes())
+            except (OSError, dkim.DkimKeyError) as error:
+                raise ConfigError([Problem(f"domains.{domain.name}.dkim[{index}].key", str(error))]) from error
+            keys.append(SigningKey(domain.name, key.selector, private))
+        declared[domain.name] = _sending_domain(domain.name, keys, require_dkim=domain.require_dkim)
+    return declared
 
 
 def _sending_domain(name: str, keys: Iterable[SigningKey], *, require_dkim: bool) -> SendingDomain:

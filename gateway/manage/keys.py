@@ -36,8 +36,13 @@ class KeyActions:
 
     async def load(self) -> None:
         """Read the keys of the store and of the configuration. Raises StoreError."""
-        declared = [(_declared(key), auth.digest(key.secret.value)) for key in self._config.keys.values()]
-        self._keys.load(await self._records.keys(), declared)
+        stored = await self._records.keys()
+        self._keys.load(stored, _all_declared(self._config))
+
+    def reconfigure(self, config: Config) -> None:
+        """The keys of another configuration in place of those of this one."""
+        self._config = config
+        self._keys.declare(_all_declared(config))
 
     async def create(self, args: Args) -> Any:
         """Args: name, account, route, senders, scopes, default_from, expires_s, limits (texts as
@@ -152,6 +157,10 @@ class KeyActions:
         if any(secret == key.secret.value for key in self._config.keys.values()):
             raise _taken(name)
         return secret
+
+
+def _all_declared(config: Config) -> list[tuple[auth.Principal, bytes]]:
+    return [(_declared(key), auth.digest(key.secret.value)) for key in config.keys.values()]
 
 
 def _declared(key: KeyConfig) -> auth.Principal:

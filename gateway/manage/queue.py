@@ -1,19 +1,43 @@
-"""The queue as operators ask for it: counted, listed, shown, tried again."""
+"""The queue as operators ask for it: counted, listed, shown, tried again, changed.
 
+Guarantees: a change needs a filter, or `all`; a dry run changes nothing and says what the same without it would do; a
+recipient in hand is left to its attempt, and counted apart.
+"""
+
+import asyncio
 import json
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
-from uuid import UUID
 
 from gateway import views
+from gateway.config import Config, MxRoute
 from gateway.events import State
-from gateway.manage import refusals
-from gateway.runtime import Clock, read_id, rfc3339
+from gateway.manage import refusals, selection
+from gateway.manage.selection import LISTED_AT_MOST
+from gateway.message import address
+from gateway.runtime import Clock, rfc3339
 from gateway.store.queue import Queue
-from gateway.store.shown import Filter
+from gateway.store.shown import Count, Filter, Order, QueueRow, Standing, Verb
 
-_LISTED_AT_MOST: Final = 10_000
-_WAITING: Final = frozenset({"backoff", "schedule"})  # what a retry can move
+_FIRST: Final = 25  # shown of what a dry run would change
+_REASON_CHARACTERS: Final = 500
+_RETURNED: Final = "550 5.0.0 The administrator of this mail system returned the message."
+_DONE: Final = {
+    Verb.HOLD: "held",
+    Verb.RELEASE: "released",
+    Verb.CANCEL: "cancelled",
+    Verb.BOUNCE: "bounced",
+    Verb.REDIRECT: "redirected",
+}
+_CHANGES: Final = {
+    Verb.HOLD: Standing.FREE,
+    Verb.RELEASE: Standing.HELD,
+    Verb.CANCEL: Standing.OPEN,
+    Verb.BOUNCE: Standing.OPEN,
+    Verb.REDIRECT: Standing.OPEN,
+}
 
 log = logging.getLogger("gateway.manage")
 
@@ -23,38 +47,30 @@ Args = dict[str, Any]
 class QueueActions:
     """Actions over one queue."""
 
-    def __init__(self, queue: Queue, clock: Clock) -> None:
+    def __init__(self, config: Config, queue: Queue, clock: Clock) -> None:
+        self._config = config
         self._queue = queue
         self._clock = clock
 
+    def reconfigure(self, config: Config) -> None:
+        """Routes may be others from now on."""
+        self._config = config
+
     async def summary(self, args: Args) -> Any:
-        """Recipients by destination and place, those with the most first."""
-        del args
-        rows = [
-            {
-                "route": count.route,
-                "domain": count.domain,
-                "ready": count.ready,
-                "waiting": count.waiting,
-                "in_hand": count.leased,
-                "held": count.held,
-                "next_attempt_at": views.time_view(count.next_at),
-                "oldest_at": views.time_view(count.oldest_at),
-            }
-            for count in await self._queue.counts()
-        ]
-        places = ("ready", "waiting", "in_hand", "held")
-        rows.sort(key=lambda row: -sum(int(row[place] or 0) for place in places))
-        total = {place: sum(int(row[place] or 0) for row in rows) for place in places}
-        return {"total": total, "destinations": rows}
+        """Recipients by destination and place, those with the most first, and what is suspended. Args: limit (of
+        destinations; without: all)."""
+        counts = await self._queue.counts()
+        # In a thread: with ten thousand destinations it would hold up mail.
+        summary: Args = await asyncio.to_thread(_summary, counts, args.get("limit"))
+        return summary | {"suspensions": [views.suspension_view(one) for one in await self._queue.suspensions()]}
 
     async def list_(self, args: Args) -> Any:
-        """Args: the filter (id, key, account, route, domain, state, older_s, limit)."""
-        return [views.row_view(row) for row in await self._queue.find(self._filter(args))]
+        """Args: the filter (selection.py)."""
+        return [views.row_view(row) for row in await self._queue.find(selection.read(args, self._clock.now_ms()))]
 
     async def show(self, args: Args) -> Any:
         """Args: id, account (None: any). A message, its recipients and its events."""
-        uuid = message_uuid(str(args["id"]))
+        uuid = selection.message_uuid(str(args["id"]))
         view = await self._queue.message(uuid, args.get("account")) if uuid else None
         if view is None:
             raise refusals.unknown("message", args["id"])
@@ -69,43 +85,123 @@ class QueueActions:
 
     async def retry(self, args: Args) -> Any:
         """Args: the filter, or all: true; dry_run counts and lists the first 25."""
-        which = self._filter(args)
-        if not args.get("all") and which == Filter(limit=which.limit):
-            raise refusals.invalid("", "say which: --id, --key, --account, --route, --domain, --older, or --all")
+        which = selection.read_change(args, self._clock.now_ms())
+        in_hand = await self._in_hand(which)
         if args.get("dry_run"):
-            rows = [row for row in await self._queue.find(which) if row.recipient.blocked_by in _WAITING]
-            return {"would_retry": len(rows), "first": [views.row_view(row) for row in rows[:25]]}
+            # As the store does it: what is to be sent later goes early only where it is meant.
+            named = which.uuid is not None or which.state is State.SCHEDULED
+            rows = await self._listed(which, Standing.WAITING if named else Standing.BACKOFF)
+            return dry_run("retry", rows) | {"in_hand": in_hand}
         count = await self._queue.retry(which, self._clock.now_ms())
-        log.info("queue retry: %d recipients", count)
-        return {"retried": count}
+        log.info("queue retry (%s): %d recipients", selection.words(args), count)
+        return {"retried": count, "in_hand": in_hand, "suspensions": len(await self._queue.suspensions())}
 
-    def _filter(self, args: Args) -> Filter:
-        uuid = None
-        if args.get("id"):
-            uuid = message_uuid(args["id"])
-            if uuid is None:
-                raise refusals.unknown("message", args["id"])
-        state = args.get("state")
-        if state and state not in set(State):
-            raise refusals.invalid("state", f"one of {', '.join(State)}")
-        older_s = args.get("older_s")
-        return Filter(
-            uuid=uuid,
-            account=args.get("account"),
-            key=args.get("key"),
-            route=args.get("route"),
-            domain=args.get("domain"),
-            state=State(state) if state else None,
-            older_than=self._clock.now_ms() - int(older_s * 1000) if older_s else None,
-            limit=min(int(args.get("limit") or 100), _LISTED_AT_MOST),
-        )
+    async def hold(self, args: Args) -> Any:
+        """Args: the filter, or all: true; reason; dry_run. The others likewise."""
+        return await self._change(args, Order(Verb.HOLD, reason_of(args)))
+
+    async def release(self, args: Args) -> Any:
+        return await self._change(args, Order(Verb.RELEASE, reason_of(args)))
+
+    async def cancel(self, args: Args) -> Any:
+        return await self._change(args, Order(Verb.CANCEL, reason_of(args)))
+
+    async def bounce(self, args: Args) -> Any:
+        """The reason is what the sender is told."""
+        return await self._change(args, Order(Verb.BOUNCE, reason_of(args) or _RETURNED))
+
+    async def redirect(self, args: Args) -> Any:
+        """Args besides: new_route, new_address, or both."""
+        name, new = args.get("new_route"), args.get("new_address")
+        if not name and not new:
+            raise refusals.invalid("", "say where to: --new-route, --new-address, or both")
+        if name and name not in self._config.routes:
+            known = ", ".join(self._config.routes)
+            raise refusals.invalid("new_route", f"there is no route {name}; the routes are: {known}")
+        try:
+            to = address.parse_path(new) if new else None
+        except address.AddressError as error:
+            raise refusals.invalid("new_address", str(error)) from error
+        by_domain = isinstance(self._config.routes.get(name or ""), MxRoute)
+        order = Order(Verb.REDIRECT, reason_of(args), route=name or None, by_domain=by_domain, address=to)
+        return await self._change(args, order)
+
+    async def _change(self, args: Args, order: Order) -> Any:
+        which = selection.read_change(args, self._clock.now_ms())
+        in_hand = await self._in_hand(which) if order.verb is not Verb.RELEASE else 0
+        if args.get("dry_run"):
+            rows = await self._listed(which, _CHANGES[order.verb])
+            return dry_run(order.verb.value, rows) | {"in_hand": in_hand}
+        count = await self._queue.operate(which, order, self._clock.now_ms())
+        log.info("queue %s (%s): %d recipients%s", order.verb.value, selection.words(args), count, _more(order))
+        done: Args = {_DONE[order.verb]: count, "in_hand": in_hand}
+        if order.verb is Verb.RELEASE:
+            done["suspensions"] = len(await self._queue.suspensions())
+        return done
+
+    async def _listed(self, which: Filter, standing: Standing) -> Sequence[QueueRow]:
+        most = min(which.limit, LISTED_AT_MOST)
+        return await self._queue.find(replace(which, standing=standing, limit=most))
+
+    async def _in_hand(self, which: Filter) -> int:
+        """How many of those that are meant have an attempt now: they are left alone."""
+        return len(await self._listed(replace(which, limit=LISTED_AT_MOST), Standing.IN_HAND))
 
 
-def message_uuid(text: str) -> bytes | None:
-    """A message's id in any of its forms (`eml_…`, the UUID), or None."""
-    if (uuid := read_id("eml_", text)) is not None:
-        return uuid
-    try:
-        return UUID(text).bytes
-    except ValueError:
-        return None
+def _summary(counts: Sequence[Count], limit: int | None) -> Args:
+    """`more`: how many destinations are not named."""
+    oldest = min((count.oldest_at for count in counts if count.oldest_at is not None), default=None)
+    named = sorted(counts, key=_size, reverse=True)[:limit]
+    return {
+        "total": {
+            "ready": sum(count.ready for count in counts),
+            "waiting": sum(count.waiting for count in counts),
+            "in_hand": sum(count.leased for count in counts),
+            "held": sum(count.held for count in counts),
+        },
+        "oldest_at": views.time_view(oldest),
+        "destinations": [
+            {
+                "route": count.route,
+                "domain": count.domain,
+                "ready": count.ready,
+                "waiting": count.waiting,
+                "in_hand": count.leased,
+                "held": count.held,
+                "next_attempt_at": views.time_view(count.next_at),
+                "oldest_at": views.time_view(count.oldest_at),
+            }
+            for count in named
+        ],
+        "more": len(counts) - len(named),
+    }
+
+
+def _size(count: Count) -> int:
+    return count.ready + count.waiting + count.leased + count.held
+
+
+def dry_run(verb: str, rows: Sequence[QueueRow]) -> Args:
+    """What would be changed: how many (`more`: at least so many), and the first of them."""
+    return {
+        f"would_{verb}": len(rows),
+        "more": len(rows) == LISTED_AT_MOST,
+        "first": [views.row_view(row) for row in rows[:_FIRST]],
+    }
+
+
+def reason_of(args: Args) -> str:
+    """What the operator says of it, in one line."""
+    text = str(args.get("reason") or "").strip()
+    if len(text) > _REASON_CHARACTERS or not text.isprintable():
+        raise refusals.invalid("reason", f"one line of at most {_REASON_CHARACTERS} characters")
+    return text
+
+
+def _more(order: Order) -> str:
+    said = [
+        f"{name} {value}"
+        for name, value in (("to the route", order.route), ("to", order.address), ("reason:", order.text))
+        if value
+    ]
+    return f", {', '.join(said)}" if said else ""

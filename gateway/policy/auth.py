@@ -110,12 +110,18 @@ class KeyRing:
     def __init__(self) -> None:
         self._by_digest: dict[bytes, _Entry] = {}
         self._by_name: dict[str, Principal] = {}
+        self._stored: tuple[_Entry, ...] = ()
 
     def load(self, stored: Iterable[KeyRecord], declared: Iterable[tuple[Principal, bytes]]) -> None:
         """Replace what is known. A key of the configuration wins over a stored namesake, and over its text."""
+        self._stored = tuple([entry for record in stored for entry in _entries(record)])
+        self.declare(declared)
+
+    def declare(self, declared: Iterable[tuple[Principal, bytes]]) -> None:
+        """Replace the keys of the configuration; the stored ones stay."""
         fixed = [_Entry(key_digest, principal, principal.expires_at) for principal, key_digest in declared]
         taken = {entry.principal.name for entry in fixed}
-        entries = [entry for record in stored if record.name not in taken for entry in _entries(record)]
+        entries = [entry for entry in self._stored if entry.principal.name not in taken]
         entries += fixed
         self._by_digest = {entry.digest: entry for entry in entries}
         self._by_name = {entry.principal.name: entry.principal for entry in entries if not entry.revoked}

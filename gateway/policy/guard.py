@@ -48,6 +48,19 @@ class Guard:
 
     def __init__(self, limit: Limit, clock: Clock, *, subjects: int = 10_000) -> None:
         self._most = subjects
+        self._clock = clock
+        self._divide(limit)
+        # Addresses with the first characters of a key that was good from there: whether one like it failed since.
+        self._good: OrderedDict[int, bool] = OrderedDict()
+
+    def reconfigure(self, limit: Limit) -> None:
+        """Another limit from now on: what was counted by the old one is forgotten, good keys are not."""
+        if limit != self._limit:
+            self._divide(limit)
+
+    def _divide(self, limit: Limit) -> None:
+        clock, subjects = self._clock, self._most
+        self._limit = limit
         # Half of it at once and half of its rate: a full bucket and what comes in make up the limit, not twice it.
         strict = Limit(limit.unit, limit.count, 2 * limit.period_s, burst=(limit.count + 1) // 2)
         self._places = Buckets(strict, clock, subjects=subjects)
@@ -56,8 +69,6 @@ class Guard:
         once = Limit(limit.unit, 1, limit.period_s, burst=1)
         self._named = Buckets(once, clock, subjects=subjects)
         self._texts = Buckets(once, clock, subjects=subjects)
-        # Addresses with the first characters of a key that was good from there: whether one like it failed since.
-        self._good: OrderedDict[int, bool] = OrderedDict()
 
     def check(self, peer: str, login: str, text: str) -> None:
         """Before an attempt is judged. Refused with THROTTLED and the whole seconds to wait."""

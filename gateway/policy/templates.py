@@ -81,6 +81,12 @@ class Templates:
         self._read: OrderedDict[tuple[str, bytes, str], tuple[TemplateRecord, StoredTemplate, int]] = OrderedDict()
         self._held = 0  # characters in `_read`
 
+    def reconfigure(self, directory: Path | None) -> None:
+        """Another directory from now on."""
+        if directory != self._directory:
+            self._directory = directory
+            self._seen.clear()
+
     async def find(self, account: str, reference: str) -> StoredTemplate | None:
         """The template with this id or alias, ready to be filled in. Raises StoreError."""
         record = await self.record(account, reference)

@@ -14,8 +14,10 @@ import dns.rdatatype
 import dns.resolver
 
 from gateway.config import Listen
+from gateway.metrics import Metrics
 from gateway.resolver import names
 from gateway.resolver.answers import Answer, Cache, LookupFailed, Missing, Question
+from gateway.resolver.figures import ResolverFigures
 from gateway.resolver.nameserver import FLAGS, PAYLOAD, Nameserver
 
 CACHE_ENTRIES: Final = 10_000
@@ -54,18 +56,24 @@ class Resolver:
         trust_ad: bool | None = None,
         lifetime_s: float = LIFETIME_S,
         try_s: float = TRY_S,
+        figures: ResolverFigures | None = None,
     ) -> None:
-        places = [(server.host, server.port) for server in nameservers] or _of_the_system()
-        self._trust_ad = all(_on_loopback(host) for host, _ in places) if trust_ad is None else trust_ad
         self._resolver = dns.asyncresolver.Resolver(configure=False)
-        self._resolver.nameservers = [Nameserver(host, port) for host, port in places]
         self._resolver.flags = FLAGS
         self._resolver.use_edns(0, int(dns.flags.DO), PAYLOAD)
         self._resolver.lifetime = lifetime_s
         self._resolver.timeout = min(try_s, lifetime_s / 2)  # so that a try without EDNS has its time, too
+        self.reconfigure(nameservers, trust_ad=trust_ad)
+        self._asking: dict[Question, asyncio.Future[Answer | None]] = {}
+        self._lookups = (figures or ResolverFigures(Metrics())).lookups
+
+    def reconfigure(self, nameservers: Sequence[Listen], *, trust_ad: bool | None = None) -> None:
+        """For the questions to come; what others answered is forgotten."""
+        places = [(server.host, server.port) for server in nameservers] or _of_the_system()
+        self._trust_ad = all(_on_loopback(host) for host, _ in places) if trust_ad is None else trust_ad
+        self._resolver.nameservers = [Nameserver(host, port) for host, port in places]
         self._known = Cache(CACHE_ENTRIES)
         self._failed = Cache(FAILURES)
-        self._asking: dict[Question, asyncio.Future[Answer | None]] = {}
 
     async def mx(self, domain: str) -> tuple[tuple[int, str], ...] | Missing | LookupFailed:
         """(preference, host) of each MX record; the host "" is the null MX's."""
@@ -120,6 +128,7 @@ class Resolver:
         loop = asyncio.get_running_loop()
         while True:
             if (known := self._remembered(question, loop.time())) is not None:
+                self._lookups.at(kind, "cached").value += 1
                 return known
             if (asking := self._asking.get(question)) is None:
                 break
@@ -132,6 +141,7 @@ class Resolver:
         answer = None
         try:
             answer = await self._lookup(question, loop.time() + self._resolver.lifetime)
+            self._lookups.at(kind, _outcome(answer)).value += 1
             self._remember(question, answer, loop.time())
         finally:
             del self._asking[question]
@@ -194,6 +204,18 @@ class Resolver:
             secure=self._trust_ad and bool(response.flags & dns.flags.AD),
             canonical=names.text(chain.canonical_name),
         )
+
+
+def _outcome(answer: Answer) -> str:
+    """A word for the metrics."""
+    match answer.records:
+        case LookupFailed():
+            return "failed"
+        case Missing.NAME:
+            return "no_name"
+        case Missing.RECORD:
+            return "no_record"
+    return "found"
 
 
 def _failed(reason: str) -> Answer:

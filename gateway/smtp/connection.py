@@ -13,14 +13,15 @@ mail: engine and door do.
 import asyncio
 import functools
 import logging
+import re
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol, cast
+from typing import Final, cast
 
 from aiosmtpd.smtp import Session
 
-from gateway.budget import Budget, Share
+from gateway.budget import Share
 from gateway.config import SmtpListener
 from gateway.errors import GatewayError
 from gateway.runtime import Supervisor
@@ -29,6 +30,7 @@ from gateway.smtp.door import Door
 from gateway.smtp.engine import Engine
 from gateway.smtp.need import Need
 from gateway.smtp.peer import authenticate, plain_address
+from gateway.smtp.registry import Registry
 from gateway.smtp.rules import Rules
 
 HANDSHAKE_S: Final = 60.0
@@ -36,25 +38,12 @@ LINGER_S: Final = 30.0  # for a closed connection to take its last reply
 MIN_BYTES_PER_S: Final = 500  # of content, over one timeout: slow lines yes, dripping no
 TRANSACTION_S: Final = 3600.0  # from MAIL to the end of the content, however steadily it comes: 25 MB at 7 kB/s
 KEEP_BYTES: Final = 64 * 1024  # read ahead while a need is served
+_FOUR: Final = ord("4")
+_REFUSAL_BEHIND: Final = re.compile(rb"\n[45]").search  # another reply, to a pipelined command; half the time of `in`
 _BUSY: Final = 1
 _UNREAD: Final = 2
 
 log = logging.getLogger("gateway.smtp")
-
-
-class Registry(Protocol):
-    """Who keeps count of connections and of what they hold."""
-
-    @property
-    def budget(self) -> Budget: ...
-
-    @property
-    def room_wait_s(self) -> float: ...
-
-    def admit(self, connection: "Connection") -> bytes | None:
-        """None if there is room, else the reply to close with."""
-
-    def leave(self, connection: "Connection") -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +126,8 @@ class Connection(asyncio.Protocol):
             # No method of this object: a cycle for each connection would be the garbage collector's work.
             authenticate=functools.partial(authenticate, context.door, context.listener, session, own_key=own_key),
         )
+        if self._secure:
+            context.registry.secured(transport.get_extra_info("ssl_object").version())
         refusal = None if admitted else context.registry.admit(self)
         if refusal is not None:
             self._engine.take()
@@ -164,8 +155,7 @@ class Connection(asyncio.Protocol):
             self._serve(need)
             return
         if out := engine.take():
-            self._transport.write(out)
-            self._moved = True
+            self._write(out)
         if self._share is not None:
             self._settle()
 
@@ -360,6 +350,7 @@ class Connection(asyncio.Protocol):
             return
         self._transport = transport
         self._secure = True
+        self._context.registry.secured(transport.get_extra_info("ssl_object").version())
         self._free(self._engine.secured())
 
     def _free(self, need: Need) -> None:
@@ -377,8 +368,13 @@ class Connection(asyncio.Protocol):
     def _flush(self) -> None:
         out = self._engine.take()
         if out and self._closing_at is None:
-            self._transport.write(out)
-            self._moved = True
+            self._write(out)
+
+    def _write(self, out: bytes) -> None:
+        if out[0] >= _FOUR or _REFUSAL_BEHIND(out) is not None:
+            self._context.registry.refused(self.peer, out)
+        self._transport.write(out)
+        self._moved = True
 
     def _close(self) -> None:
         self._flush()

@@ -16,8 +16,9 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.runtime import Supervisor
-from gateway.smtp.connection import HANDSHAKE_S, Connection, Registry
+from gateway.smtp.connection import HANDSHAKE_S, Connection
 from gateway.smtp.peer import plain_address
+from gateway.smtp.registry import Registry
 
 PAUSE_S: Final = 1.0
 _EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
@@ -36,7 +37,7 @@ class ImplicitTls:
         registry: Registry,
         supervisor: Supervisor,
     ) -> None:
-        self._tls = tls
+        self.tls = tls  # of the handshakes to come
         self._make = make
         self._registry = registry
         self._supervisor = supervisor
@@ -89,7 +90,7 @@ class ImplicitTls:
         loop = asyncio.get_running_loop()
         try:
             await loop.connect_accepted_socket(
-                lambda: connection, accepted, ssl=self._tls, ssl_handshake_timeout=HANDSHAKE_S
+                lambda: connection, accepted, ssl=self.tls, ssl_handshake_timeout=HANDSHAKE_S
             )
         except OSError as error:
             log.info("TLS with %s failed: %s", connection.peer, error)

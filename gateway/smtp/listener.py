@@ -2,8 +2,9 @@
 
 Guarantees: no more connections than the limits say, together and for one address, and together never more than the
 process has files for; a connection that makes no progress is closed, sooner when connections run short; stopping lets
-open transactions end to a deadline. The certificate is read again when its files change. What is said on a connection
-is the engine's, what becomes of mail the door's.
+open transactions end to a deadline. The certificate is read again when its files change. Another configuration is for
+the connections to come: those that are open keep what they were told. What is said on a connection is the engine's,
+what becomes of mail the door's.
 """
 
 import asyncio
@@ -14,11 +15,15 @@ import resource
 import socket
 import ssl
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
+from gateway.activation import Handed
 from gateway.budget import WAIT_S, Budget
 from gateway.config import Config, Listen, ListenerTls, SmtpListener
 from gateway.errors import ConfigError, Problem
+from gateway.metrics import Metrics
+from gateway.metrics.connections import ConnectionFigures
 from gateway.runtime import Supervisor
 from gateway.smtp import replies
 from gateway.smtp.connection import Connection, Context
@@ -43,9 +48,27 @@ _LAST_WORDS_S: Final = 1.0  # for the last replies to leave, once the deadline o
 log = logging.getLogger("gateway.smtp")
 
 
+@dataclass(slots=True)
+class _Place:
+    """A listener: what its next connections are made with."""
+
+    context: Context
+    loop: asyncio.AbstractEventLoop
+    accepting: list[ImplicitTls]
+
+    def __call__(self) -> Connection:
+        return Connection(self.context, self.loop)
+
+    def use(self, context: Context) -> None:
+        self.context = context
+        for accepting in self.accepting:
+            assert context.tls is not None
+            accepting.tls = context.tls
+
+
 class SmtpServer:
     """`timeout_s` closes a connection without a command, or with too little content, for so long. `budget` is shared
-    with the other doors, `room_wait_s` a content may wait for memory."""
+    with the other doors, `room_wait_s` a content may wait for memory; `handed` are sockets that listen already."""
 
     def __init__(
         self,
@@ -56,23 +79,33 @@ class SmtpServer:
         budget: Budget | None = None,
         timeout_s: float = TIMEOUT_S,
         room_wait_s: float = WAIT_S,
+        handed: Handed | None = None,
+        name: str = "smtp",
+        figures: ConnectionFigures | None = None,
     ) -> None:
         self.room_wait_s = room_wait_s
+        self._name = name
+        self._figures = figures or ConnectionFigures(Metrics())
         self.budget = Budget(config.limits.buffers) if budget is None else budget
-        self._most = min(config.limits.connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // DESCRIPTORS)
+        self._most = _most(config)
         self._told_at = 0.0
         self._config = config
         self._door = door
         self._supervisor = supervisor
         self._timeout_s = timeout_s
         self._tls = ServerTls(config.tls, config.data_dir) if config.tls is not None else None
+        self._handed = Handed() if handed is None else handed
         self._servers: list[asyncio.Server] = []
-        self._implicit: list[ImplicitTls] = []
+        self._places: list[_Place] = []
         self._connections: set[Connection] = set()
         self._by_peer: dict[str, int] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._stopping = False
         self._empty: asyncio.Future[None] | None = None
+
+    @property
+    def open_connections(self) -> int:
+        return len(self._connections)
 
     @property
     def addresses(self) -> tuple[Listen, ...]:
@@ -85,8 +118,10 @@ class SmtpServer:
         port)."""
         loop = asyncio.get_running_loop()
         try:
-            for index, listener in enumerate(self._config.smtp.listeners):
-                self._servers.append(await self._listen(loop, listener, f"smtp.listeners[{index}]"))
+            for listener, context in self._contexts(self._config, self._tls):
+                place = _Place(context, loop, [])
+                self._places.append(place)
+                await self._listen(place, listener)
         except BaseException:
             await self.stop_accepting()
             raise
@@ -95,8 +130,9 @@ class SmtpServer:
     async def stop_accepting(self) -> None:
         """Close the listening sockets; connections stay."""
         self._stopping = True
-        for accepting in self._implicit:
-            await accepting.stop()
+        for place in self._places:
+            for accepting in place.accepting:
+                await accepting.stop()
         for server in self._servers:
             server.close()
         self._servers.clear()
@@ -115,12 +151,30 @@ class SmtpServer:
         if self._timer is not None:
             self._timer.cancel()
 
+    async def prepare(self, config: Config) -> Callable[[], None]:
+        """The same listeners by another configuration; what is returned makes it that of the connections to come.
+        Raises ConfigError (the certificate)."""
+        tls = self._tls
+        if config.tls != self._config.tls:
+            tls = ServerTls(config.tls, config.data_dir) if config.tls is not None else None
+        contexts = [context for _, context in self._contexts(config, tls)]
+
+        def commit() -> None:
+            self._config = config
+            self._tls = tls
+            self._most = _most(config)
+            for place, context in zip(self._places, contexts, strict=True):
+                place.use(context)
+            self.reload_certificate()
+
+        return commit
+
     def reload_certificate(self) -> bool:
         """Read the certificate again if its files changed; True if they did and it is used."""
         return self._tls is not None and self._tls.refresh()
 
     def admit(self, connection: Connection) -> bytes | None:
-        """Part of `connection.Registry`."""
+        """Part of `registry.Registry`."""
         limits = self._config.limits
         from_peer = self._by_peer.get(connection.peer, 0)
         refusal = None
@@ -128,13 +182,26 @@ class SmtpServer:
             refusal = replies.SHUTTING_DOWN
         elif len(self._connections) >= self._most or from_peer >= limits.connections_per_ip:
             self._tell(connection.peer, from_peer)
+            self._figures.refused.at(self._name).value += 1
             refusal = replies.TOO_MANY_CONNECTIONS
         self._connections.add(connection)
         self._by_peer[connection.peer] = from_peer + 1
         return refusal
 
+    def secured(self, version: str) -> None:
+        """Part of `registry.Registry`."""
+        self._figures.tls.at("in", version).value += 1
+
+    def refused(self, peer: str, out: bytes) -> None:
+        """Part of `registry.Registry`."""
+        for reply in out.splitlines():
+            if reply[:1] in {b"4", b"5"}:
+                words = reply.decode(errors="replace").split(" ", 2)  # code, enhanced code, text: all ours
+                self._figures.refusals.at(self._name, " ".join(words[:2])).value += 1
+                log.debug("%s hears: %s", peer, " ".join(words))
+
     def leave(self, connection: Connection) -> None:
-        """Part of `connection.Registry`."""
+        """Part of `registry.Registry`."""
         if connection not in self._connections:
             return
         self._connections.discard(connection)
@@ -152,10 +219,43 @@ class SmtpServer:
             self._told_at = now
             log.warning("too many connections: %s has %d of %d", peer, from_peer, len(self._connections))
 
-    async def _listen(self, loop: asyncio.AbstractEventLoop, listener: SmtpListener, path: str) -> asyncio.Server:
-        tls = self._context(listener, path)
-        config = self._config
-        context = Context(
+    async def _listen(self, place: _Place, listener: SmtpListener) -> None:
+        """On the sockets that were handed in for it, else on its own."""
+        loop = place.loop
+        implicit = listener.tls is ListenerTls.IMPLICIT
+        servers = [
+            await loop.create_server(place, sock=sock, backlog=ACCEPTS, start_serving=not implicit)
+            for sock in self._handed.take(listener.listen)
+        ] or [
+            await loop.create_server(
+                place,
+                listener.listen.host,
+                listener.listen.port,
+                backlog=ACCEPTS,
+                reuse_address=True,
+                start_serving=not implicit,
+            )
+        ]
+        self._servers += servers
+        for sock in [sock for server in servers for sock in server.sockets]:
+            if implicit:
+                assert place.context.tls is not None
+                accepting = ImplicitTls(place.context.tls, place, registry=self, supervisor=self._supervisor)
+                place.accepting.append(accepting)
+                accepting.start(sock.fileno(), BACKLOG)
+            else:
+                with socket.socket(fileno=os.dup(sock.fileno())) as same:  # the loop's own view of it cannot listen
+                    same.listen(BACKLOG)
+
+    def _contexts(self, config: Config, tls: ServerTls | None) -> list[tuple[SmtpListener, Context]]:
+        """Of every listener, in their order. Raises ConfigError."""
+        return [
+            (listener, self._context(config, listener, _server_tls(tls, listener, f"smtp.listeners[{index}]")))
+            for index, listener in enumerate(config.smtp.listeners)
+        ]
+
+    def _context(self, config: Config, listener: SmtpListener, tls: ssl.SSLContext | None) -> Context:
+        return Context(
             listener=listener,
             rules=rules_of(
                 listener,
@@ -171,34 +271,6 @@ class SmtpServer:
             tls=tls,
             timeout_s=self._timeout_s,
         )
-        factory: Callable[[], Connection] = functools.partial(Connection, context, loop)
-        implicit = listener.tls is ListenerTls.IMPLICIT
-        server = await loop.create_server(
-            factory,
-            listener.listen.host,
-            listener.listen.port,
-            backlog=ACCEPTS,
-            reuse_address=True,
-            start_serving=not implicit,
-        )
-        if implicit:
-            assert tls is not None
-            accepting = ImplicitTls(tls, factory, registry=self, supervisor=self._supervisor)
-            self._implicit.append(accepting)
-            for sock in server.sockets:
-                accepting.start(sock.fileno(), BACKLOG)
-            return server
-        for sock in server.sockets:
-            with socket.socket(fileno=os.dup(sock.fileno())) as same:  # the loop's own view of it cannot listen
-                same.listen(BACKLOG)
-        return server
-
-    def _context(self, listener: SmtpListener, path: str) -> ssl.SSLContext | None:
-        if listener.tls is ListenerTls.NONE:
-            return None
-        if self._tls is None:
-            raise ConfigError([Problem(f"{path}.tls", "needs tls.certificate and tls.key")])
-        return self._tls.context(listener.min_tls)
 
     def _check(self, loop: asyncio.AbstractEventLoop) -> None:
         """One timer for all connections: cheaper than one for each, and exact enough."""
@@ -214,3 +286,17 @@ class SmtpServer:
         if self._connections and timeout_s > 0:
             self._empty = asyncio.get_running_loop().create_future()
             await asyncio.wait([self._empty], timeout=timeout_s)
+
+
+def _most(config: Config) -> int:
+    """How many connections there may be."""
+    return min(config.limits.connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // DESCRIPTORS)
+
+
+def _server_tls(tls: ServerTls | None, listener: SmtpListener, path: str) -> ssl.SSLContext | None:
+    """The context that a listener shakes hands with, if it does. Raises ConfigError."""
+    if listener.tls is ListenerTls.NONE:
+        return None
+    if tls is None:
+        raise ConfigError([Problem(f"{path}.tls", "needs tls.certificate and tls.key")])
+    return tls.context(listener.min_tls)

@@ -6,7 +6,6 @@ message whose pieces are not all there is refused with StoreError, and the reque
 table serves the whole group.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -17,7 +16,7 @@ from gateway.errors import StoreError
 from gateway.events import EventType
 from gateway.message.priority import HIGH
 from gateway.runtime import Clock
-from gateway.store import flags
+from gateway.store import flags, seal
 from gateway.store.db import Row, Statements, Transaction
 from gateway.store.idempotency import Register
 from gateway.store.names import Counter, Names
@@ -274,7 +273,7 @@ def _message_row(message: NewMessage, key: int) -> tuple[Any, ...]:
 
 
 def _add_piece(rows: _Rows, message: int, index: int, data: bytes) -> None:
-    digest = hashlib.sha256(data).digest()
+    digest = seal.content(message, index, data)
     if index == 0:
         rows.contents.append((message, digest, data))
     else:

@@ -8,11 +8,12 @@ does.
 import os
 from enum import Enum
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 
 import apsw
 
 from gateway.errors import StoreError, StoreFull
+from gateway.store import seal
 from gateway.store.db import Cursor
 
 PAGE_BYTES: Final = 4096  # 8192 and 16384 were no faster for mails of 5 KB, and write more to the log
@@ -44,6 +45,20 @@ READER_PRAGMAS: Final = (
 )
 
 _FSYNC_ERRORS: Final = frozenset({apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_DIR_FSYNC})
+_READ_ERRORS: Final = frozenset(
+    {apsw.SQLITE_IOERR_READ, apsw.SQLITE_IOERR_SHORT_READ, apsw.SQLITE_IOERR_CORRUPTFS, apsw.SQLITE_IOERR_DATA}
+)
+# The disk, or another process, is in the way of whatever is written now.
+_AWAY: Final = (apsw.IOError, apsw.ReadOnlyError, apsw.CantOpenError, apsw.BusyError)
+_DAMAGED: Final = (apsw.CorruptError, apsw.NotADBError)
+
+
+class Unwritable(StoreError):
+    """Nothing can be written at the moment, whatever it is: not acknowledged, and tried again."""
+
+
+class Damaged(StoreError):
+    """What is to be read is not what was written."""
 
 
 class Trouble(Enum):
@@ -69,6 +84,11 @@ class Database:
         # IMMEDIATE: a deferred transaction that turns into a writing one fails at once where a reader was
         # busy.
         self._connection.execute("BEGIN IMMEDIATE")
+
+    def used_bytes(self) -> int:
+        """What is in use of the file."""
+        pages, free = (self._connection.pragma(name) for name in ("page_count", "freelist_count"))
+        return (int(pages) - int(free)) * PAGE_BYTES
 
     def commit(self) -> None:
         self._connection.execute("COMMIT")
@@ -116,9 +136,9 @@ def open_writer(path: Path) -> Database:
             raise StoreError("The database needs a local file system: this one has no shared memory.")
         database = Database(connection)
     except OSError as error:
-        raise StoreError(f"The database cannot be opened: {error.strerror}.") from error
+        raise StoreError(f"The database {path} cannot be opened: {error.strerror}.") from error
     except apsw.Error as error:
-        raise translate(error) from error
+        raise explain(error, path) from error
     return database
 
 
@@ -128,7 +148,7 @@ def open_reader(path: Path) -> Database:
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
         _prepare(connection, READER_PRAGMAS)
     except apsw.Error as error:
-        raise translate(error) from error
+        raise explain(error, path) from error
     return Database(connection)
 
 
@@ -137,6 +157,7 @@ def _prepare(connection: apsw.Connection, pragmas: tuple[str, ...]) -> None:
     # One plan for every value. Without it a SQLite with STAT4 plans a statement again whenever the value
     # that bounds a range changes: 15 µs for each row claimed.
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
+    connection.create_scalar_function(seal.FUNCTION, cast("Any", seal.of), -1, deterministic=True)
     for pragma in pragmas:
         connection.execute(f"PRAGMA {pragma}").fetchall()
 
@@ -152,9 +173,33 @@ def translate(error: Exception) -> Exception:
     """A driver's error as ours; any other is returned as it is."""
     if isinstance(error, apsw.FullError):
         return StoreFull("There is no room left to store this.")
-    if isinstance(error, apsw.Error):
-        return StoreError(f"The store failed: {type(error).__name__}: {error}")
-    return error
+    if not isinstance(error, apsw.Error):
+        return error
+    text = f"The store failed: {_named(error)}."
+    if isinstance(error, _DAMAGED) or getattr(error, "extendedresult", 0) in _READ_ERRORS:
+        return Damaged(text)
+    return Unwritable(text) if isinstance(error, _AWAY) and judge(error) is not Trouble.LOST else StoreError(text)
+
+
+def explain(error: Exception, path: Path) -> Exception:
+    """The same for whoever started us: which file it is, and what can be done."""
+    translated = translate(error)
+    match translated:
+        case Damaged():
+            text = f"The database {path} is damaged: {_named(error)}."
+            return Damaged(f"{text} Move it aside and restore a backup (mail-gateway restore).")
+        case StoreFull():
+            return StoreFull(f"There is no room left where the database {path} is: free some, and start again.")
+        case Unwritable():
+            return Unwritable(f"The database {path} cannot be used: {_named(error)}.")
+    return StoreError(f"The database {path} failed: {_named(error)}.") if isinstance(error, apsw.Error) else translated
+
+
+def _named(error: Exception) -> str:
+    """With SQLite's own name for it, which says most: SQLITE_IOERR_FSYNC."""
+    code = getattr(error, "extendedresult", 0)
+    name = apsw.mapping_extended_result_codes.get(code) or apsw.mapping_result_codes.get(code) or type(error).__name__
+    return f"{name}: {error}" if str(error) else str(name)
 
 
 def sync_directory(path: Path) -> None:

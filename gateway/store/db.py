@@ -23,6 +23,10 @@ _NAME: Final = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 _MIGRATION: Final = re.compile(r"^(\d{4})_\w+\.sql$")
 
 
+class NewerSchema(StoreError):
+    """A newer version wrote the database: trying again does not help."""
+
+
 class Cursor(Protocol):
     """The part of a driver's cursor that is used. A statement's rows are read before the next one is
     executed."""
@@ -110,17 +114,13 @@ def migrations() -> tuple[Migration, ...]:
 
 
 def migrate(cursor: Cursor, steps: Sequence[Migration]) -> None:
-    """Bring a database up to date, each step in a transaction of its own. StoreError where it is newer than
+    """Bring a database up to date, each step in a transaction of its own. NewerSchema where it is newer than
     we are.
 
     A step that fails is rolled back whole; the database is then as it was before that step.
     """
     version = _version(cursor)
-    if version > len(steps):
-        raise StoreError(
-            f"The database has schema {version}; this version of Mail Gateway knows schemas up to "
-            f"{len(steps)}. Use the version that wrote it, or a newer one."
-        )
+    check_known(version, steps)
     for step in steps[version:]:
         cursor.execute("BEGIN IMMEDIATE").fetchall()
         try:
@@ -131,6 +131,16 @@ def migrate(cursor: Cursor, steps: Sequence[Migration]) -> None:
         except Exception:
             cursor.execute("ROLLBACK").fetchall()
             raise
+
+
+def check_known(version: int, steps: Sequence[Migration]) -> None:
+    """NewerSchema where it is one. There is no way back: what a newer version wrote may mean something that this one
+    does not know."""
+    if version > len(steps):
+        raise NewerSchema(
+            f"The database has schema {version}; this version of Mail Gateway knows schemas up to "
+            f"{len(steps)}. Use the version that wrote it, or a newer one; nothing was changed."
+        )
 
 
 def _version(cursor: Cursor) -> int:

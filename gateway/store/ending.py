@@ -43,6 +43,10 @@ class Endings:
 
     def __init__(self, sql: Statements, retention: Retention) -> None:
         self._sql = sql
+        self.reconfigure(retention)
+
+    def reconfigure(self, retention: Retention) -> None:
+        """For messages that end from now on. May be called from another thread."""
         self._keep_delivered_ms = int(retention.content_delivered_s * _MS)
         self._keep_failed_ms = int(retention.content_failed_s * _MS)
 

@@ -18,7 +18,7 @@ import msgspec
 
 from gateway.events import BounceClass, EventType, Scope, State
 from gateway.message.model import Facts
-from gateway.store.shown import Count, EventView, Filter, MessageView, QueueRow
+from gateway.store.shown import Backlog, Count, EventView, Filter, MessageView, Order, QueueRow, Suspension
 
 
 class NewRecipient(msgspec.Struct, frozen=True, gc=False):
@@ -306,6 +306,23 @@ class Queue(Protocol):
     async def retry(self, which: Filter, now: int) -> int:
         """Make waiting recipients claimable now (operator); scheduled ones only where `which` names their message or
         that state."""
+
+    async def operate(self, which: Filter, order: Order, now: int) -> int:
+        """Do what an operator says with the queued recipients that match, but with those in hand; returns how many
+        were changed. State, event and what submitters are told are written together."""
+
+    async def suspend(self, suspension: Suspension) -> Suspension:
+        """Claim nothing any more of what it means, now and after a restart; what is in hand goes on. Returns it with
+        its id."""
+
+    async def resume(self, suspensions: Sequence[int]) -> int:
+        """End them; returns how many there were."""
+
+    async def suspensions(self) -> Sequence[Suspension]:
+        """Those in force, oldest first."""
+
+    def backlog(self) -> Backlog:
+        """What is queued, as known in the process: costs nothing."""
 
     async def sweep(self, now: int) -> None:
         """Drop orphaned pieces, content past retention, old messages, events and idempotency records."""

@@ -13,6 +13,7 @@ import msgspec
 from gateway.events import State
 from gateway.message import notify
 from gateway.runtime import Clock
+from gateway.store import picking
 from gateway.store.db import Row, Statements, Transaction
 from gateway.store.ending import Ended, Endings
 from gateway.store.names import Counter, Names
@@ -143,7 +144,8 @@ class Settlement:
                 rows.uncertain.append((message, recipient))
         else:
             if state is State.DEFERRED:
-                rows.waiting.append((result.next_at, recipient, destination, priority, key, message, BACKOFF))
+                again = picking.retried(priority)
+                rows.waiting.append((result.next_at, recipient, destination, again, key, message, BACKOFF))
                 tx.wait(result.next_at)
                 if tell:
                     rows.noted.defer(message, recipient, tell, attempt.ended_at)
@@ -193,7 +195,7 @@ class Settlement:
                 attempt=result.attempts,
                 attempt_id=number,
                 next_at=result.next_at,
-                note=_clean(result.note),
+                note=_clean(result.note) if result.note else "",
                 possible_duplicate=doubtful,
             )
         ).decode()

@@ -4,6 +4,7 @@ Values only; times are Unix milliseconds.
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from gateway.events import EventType, State
 
@@ -16,16 +17,20 @@ class RecipientView:
     address: str
     state: State
     attempts: int
-    next_at: int | None  # next attempt, when waiting
+    next_at: int | None  # next attempt; None of a final one, and where it depends on an operator
     expires_at: int
     reply: str
     host: str
     bounce_class: str
-    blocked_by: str  # "" when nothing holds it: "backoff", "schedule", "held", "lease"
+    # Why it is not tried now: "backoff", "dns" (a backoff after a failed lookup), "schedule", "held", "suspended",
+    # "lease" (in hand), "connections" (it is its turn once one is free); "" of a final one.
+    blocked_by: str
     updated_at: int
     possible_duplicate: bool
     route: str
     domain: str
+    scope: str = ""
+    stage: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,7 @@ class MessageView:
     created_at: int
     expires_at: int
     recipients: tuple[RecipientView, ...]
+    tls_wish: int = 0  # of message/model.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,17 @@ class EventView:
     data: str
 
 
+class Standing(StrEnum):
+    """Where a recipient stands, as far as it matters to what can be done with it."""
+
+    IN_HAND = "in_hand"  # an attempt has it
+    HELD = "held"
+    BACKOFF = "backoff"  # waits for another try
+    WAITING = "waiting"  # that, or for the time at which it is to be sent
+    FREE = "free"  # waits, or could be tried now
+    OPEN = "open"  # all but what is in hand
+
+
 @dataclass(frozen=True, slots=True)
 class Filter:
     """Which queued recipients an operator means; all given conditions must hold. `older_than` is a creation time."""
@@ -68,9 +85,57 @@ class Filter:
     key: str | None = None
     route: str | None = None
     domain: str | None = None
+    address: str | None = None  # of the recipient, in normal form
     state: State | None = None
     older_than: int | None = None
+    standing: Standing | None = None
     limit: int = 100
+
+
+class Verb(StrEnum):
+    """What an operator does to queued recipients."""
+
+    HOLD = "hold"
+    RELEASE = "release"
+    CANCEL = "cancel"
+    BOUNCE = "bounce"
+    REDIRECT = "redirect"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A verb with what it needs; recipients in hand are left to their attempt, for which no order comes in time.
+
+    `text` is what the operator says of it: the events have it, and a bounce tells it to the sender. A redirection has a
+    `route` (with what its `domain`s are cut by: `by_domain` as NewRecipient.domain says), an `address`, or both.
+    """
+
+    verb: Verb
+    text: str = ""
+    route: str | None = None
+    by_domain: bool = False
+    address: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Suspension:
+    """What is not tried until it is resumed: all that matches every condition that is given; with none, everything."""
+
+    id: int  # rises; 0 of a new one
+    route: str | None
+    domain: str | None
+    key: str | None
+    reason: str
+    since: int
+    until: int | None  # ends by itself then
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What is queued: messages with an open recipient, and the bytes in use in the database."""
+
+    messages: int
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,25 +7,33 @@ is known in the process: asking which destinations are due costs no statement.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from gateway.config import Retention
 from gateway.errors import StoreError
 from gateway.events import State
 from gateway.runtime import Clock
-from gateway.store import connection, db, reports, views
+from gateway.store import connection, db, reports
 from gateway.store.acceptance import Acceptance, Batch, Piece
+from gateway.store.backlog import Tally
+from gateway.store.board import Board
 from gateway.store.claims import Claims, Wish
 from gateway.store.connection import Database
 from gateway.store.db import NEVER, Statements, Transaction
 from gateway.store.ending import Endings
-from gateway.store.expiry import START, Expiry
+from gateway.store.expiry import START, Expiry, Position
+from gateway.store.figures import StoreFigures
+from gateway.store.finding import Found, Search
+from gateway.store.hardship import AWAY, RETRY_S, Hardship
+from gateway.store.inspection import Claiming, Inspection
 from gateway.store.leases import RECLAIM_ROWS, Leases, Renewal
 from gateway.store.names import Counter, Names
+from gateway.store.operating import PLACES, Operating, Seen, Step
 from gateway.store.queue import (
     Accepted,
     Attempt,
@@ -44,15 +52,20 @@ from gateway.store.recording import Passage, Recording
 from gateway.store.records import StoredRecords
 from gateway.store.reports import Reports, Telling
 from gateway.store.settlement import Settlement
-from gateway.store.shown import Count, EventView, Filter, MessageView, QueueRow
+from gateway.store.shown import Backlog, Count, EventView, Filter, MessageView, Order, QueueRow, Suspension
+from gateway.store.suspensions import InForce, Suspending
 from gateway.store.sweep import Sweep
+from gateway.store.viewed import BACKOFF, SCHEDULE
 from gateway.store.views import Views
-from gateway.store.waiting import BACKOFF, SCHEDULE, Release, Waiting
+from gateway.store.waiting import Release, Waiting
 from gateway.store.writer import Writer
 
-PROMOTE_STEPS: Final = 20  # of 500 rows a call: a storm of retries does not keep new mail waiting
+PROMOTE_STEPS: Final = 4  # of 500 rows a call: a storm of retries does not keep new mail waiting
+REST_S: Final = 0.1  # at most, between steps of what has time
 _MESSAGE_BYTES: Final = 512  # of a message's rows beside its content
 _EPOCH_SHIFT: Final = 32  # tickets of one opening
+
+_Result = TypeVar("_Result")
 
 
 class SqliteStore:
@@ -67,15 +80,18 @@ class SqliteStore:
         retention: Retention,
         on_ready: Ready,
         on_failed: Callable[[str], None],
+        make_room: Callable[[], bool],
+        figures: StoreFigures | None = None,
     ) -> None:
         """Called in the loop, by `open`."""
         names = Names(sql)
         events = Counter(files.last_event)
         # A fence and an attempt's number rise over every opening: the opening counts in the upper bits.
         tickets = Counter(files.epoch << _EPOCH_SHIFT)
-        endings = Endings(sql, retention)
+        self._endings = endings = Endings(sql, retention)
         self._acceptance = Acceptance(sql, names, events, clock)
-        self._claims = Claims(sql, names, tickets, owner=files.epoch)
+        self._in_force = InForce()
+        self._claims = Claims(sql, names, tickets, owner=files.epoch, in_force=self._in_force)
         self._leases = Leases(sql, names, events=events, endings=endings, owner=files.epoch)
         self._settlement = Settlement(sql, names, events=events, tickets=tickets, endings=endings, clock=clock)
         self._reports = Reports(sql, self._acceptance, events=events, clock=clock)
@@ -83,10 +99,14 @@ class SqliteStore:
         self._waiting = Waiting(sql, names)
         self._expiry = Expiry(sql, events=events, endings=endings)
         self._sweep = Sweep(sql, events=events, retention=retention)
-        self._views = Views(sql)
+        self._operating = Operating(sql, names, events=events, endings=endings)
+        self._suspending = Suspending(sql, names)
+        self._views = Views(sql, self._in_force, clock)
+        self._search = Search(files.readers, sql, self._in_force, clock)
         self._sql = sql
         self._names = names
-        self._due: dict[int, Due] = {}
+        self._clock = clock
+        self._board = Board(self._in_force, lambda: self.on_ready())  # noqa: PLW0108 - it may be set later
         self._urgent: set[int] = set()
         self._wake_at = 0  # nothing waits for an earlier time; 0: not known
         self._readers = files.readers
@@ -94,11 +114,17 @@ class SqliteStore:
         self.on_ready = on_ready
         self._writer = Writer(
             files.writer,
+            files.tally,
             loop=asyncio.get_running_loop(),
             on_commit=self._committed,
             on_rollback=self._rolled_back,
             on_failed=on_failed,
+            make_room=make_room,
+            figures=figures,
         )
+        self._hardship = Hardship(self._writer, sql, on_over=self._is_ready)
+        inspection = Inspection(sql, names, events=events, endings=endings, clock=clock)
+        self._claiming = Claiming(self._writer, self._claims, inspection, self._hardship, on_ready=self._is_ready)
         self.records = StoredRecords(self._writer, files.readers, sql)
 
     @classmethod
@@ -110,15 +136,23 @@ class SqliteStore:
         retention: Retention | None = None,
         on_ready: Ready = lambda: None,
         on_failed: Callable[[str], None] = lambda _reason: None,
+        make_room: Callable[[], bool] = lambda: False,
+        figures: StoreFigures | None = None,
     ) -> "SqliteStore":
         """Open the database, making or migrating it. Raises StoreError.
 
         `on_ready` is called in the loop after a commit that made something claimable, or made something wait for an
         earlier time than `promote` has told; `on_failed(reason)` in the loop, once, when the disk can no longer be
-        trusted: every later call raises StoreError.
+        trusted: every later call raises StoreError. `make_room` is called in a thread where the disk is full: whether
+        there is more room now.
         """
         sql = db.load("common", "sqlite")
-        files = await asyncio.to_thread(_open_files, path, sql)
+        try:
+            files = await asyncio.to_thread(_open_files, path, sql)
+        except AWAY:
+            if not await asyncio.to_thread(make_room):
+                raise
+            files = await asyncio.to_thread(_open_files, path, sql)
         store = cls(
             files,
             sql=sql,
@@ -126,14 +160,29 @@ class SqliteStore:
             retention=retention or Retention(),
             on_ready=on_ready,
             on_failed=on_failed,
+            make_room=make_room,
+            figures=figures,
         )
         store._writer.start()
         try:
+            in_force = await store._writer.submit(store._suspending.load, store._clock.now_ms())
+            store._board.adopt(in_force.entries)
             await store._writer.submit(store._claims.due, None)
         except StoreError:
             await store.close()
             raise
         return store
+
+    def reconfigure(self, retention: Retention) -> None:
+        """For what is dropped from now on."""
+        self._endings.reconfigure(retention)
+        self._sweep.reconfigure(retention)
+
+    async def answers(self) -> bool:
+        """True as soon as the writer has done what was asked of it before, whatever came of that."""
+        with contextlib.suppress(StoreError):
+            await self._writer.submit(_nothing, None)
+        return True
 
     async def put_piece(self, message: int, index: int, data: bytes) -> None:
         await self._writer.submit(self._acceptance.put_pieces, Piece(message, index, data), len(data))
@@ -154,7 +203,7 @@ class SqliteStore:
         await self._writer.submit(self._recording.record, Passage(message, results, attempt), _MESSAGE_BYTES)
 
     async def due(self) -> Sequence[Due]:
-        return tuple(self._due.values())
+        return self._board.due()
 
     def urgent(self) -> set[int]:
         """Destinations for which something of high priority was accepted since this was last asked."""
@@ -164,71 +213,123 @@ class SqliteStore:
     async def claim(self, destination: int, limit: int, until: int) -> Sequence[Claimed]:
         if limit <= 0:
             return ()
-        return await self._writer.submit(self._claims.claim, Wish(destination, limit, until))
+        return await self._claiming.claim(Wish(destination, limit, until))
 
     async def renew(self, recipients: Sequence[tuple[int, int]], until: int) -> None:
         await self._writer.submit(self._leases.renew, Renewal(recipients, until))
 
     async def settle(self, attempts: Sequence[Attempt]) -> int:
-        return await self._writer.submit(self._settlement.settle, attempts)
+        return await self._hardship.insist(self._settlement.settle, attempts)
 
     async def mark(self, recipients: Sequence[tuple[int, int]]) -> None:
-        await self._writer.submit(self._leases.mark, recipients)
+        await self._writer.submit(self._leases.mark, recipients, needed=True)
 
     async def reports(self, before: int, limit: int) -> Sequence[Report]:
         question = partial(reports.oldest, sql=self._sql, before=before, limit=limit)
-        return await self._readers.read(question) if limit > 0 else ()
+        return await self._readers.read(question) if limit > 0 and not self._hardship.is_on else ()
 
     async def report(self, report: Report, notices: Sequence[NewMessage]) -> None:
         size = sum(_size(notice) for notice in notices)
-        await self._writer.submit(self._reports.report, Telling(report, notices), size)
+        await self._noting(self._writer.submit(self._reports.report, Telling(report, notices), size))
 
     async def piece(self, message: int, index: int) -> bytes:
         return await self._readers.read(partial(self._views.piece, message=message, index=index))
 
     async def promote(self, now: int) -> int | None:
         # Whatever waits is noted at its commit: while nothing is due, the answer costs no statement.
+        if self._hardship.is_on:
+            return now + int(RETRY_S * 1000)
         for _ in range(PROMOTE_STEPS):
             if self._wake_at > now:
                 break
-            await self._writer.submit(self._waiting.promote, now)
-        return self._wake_at if self._wake_at < NEVER else None
+            await self._noting(self._writer.submit(self._waiting.promote, now))
+        if self._in_force.ends_at <= now:
+            await self._board.change(self._writer.submit(self._suspending.end, now))
+        wake_at = min(self._wake_at, self._in_force.ends_at)
+        return wake_at if wake_at < NEVER else None
 
     async def reclaim(self, now: int) -> int:
         total = 0
-        while True:
-            given_back = await self._writer.submit(self._leases.reclaim, now)
+        while not self._hardship.is_on:
+            given_back = await self._noting(self._writer.submit(self._leases.reclaim, now, needed=True))
             total += given_back
             if given_back < RECLAIM_ROWS:
-                return total
+                break
+        return total
 
     async def expire(self, now: int) -> int:
         total = 0
-        position = START
-        while True:
-            step = await self._writer.submit(self._expiry.step, (position, now))
+        position: Position | None = START
+        while position is not None and not self._hardship.is_on:
+            began = time.monotonic()
+            step = await self._noting(self._writer.submit(self._expiry.step, (position, now)))
             total += step.expired
-            if step.position is None:
-                return total
             position = step.position
+            if position is not None:
+                await _rest(began)
+        return total
 
     async def retry(self, which: Filter, now: int) -> int:
         # What a client asked to be sent later is not late: it goes only where it is meant.
         named = which.uuid is not None or which.state is State.SCHEDULED
-        found = await self._search(which, waiting=SCHEDULE if named else BACKOFF)
-        rows = [(row.recipient.next_at, row.recipient.id) for row in found if row.recipient.next_at is not None]
-        return await self._writer.submit(self._waiting.release, Release(rows, now)) if rows else 0
+        released = 0
+        async for found in self._search.steps(which, BACKOFF | SCHEDULE if named else BACKOFF):
+            rows = [(one.waits_for, one.row.recipient.id) for one in found if one.waits_for is not None]
+            released += await self._writer.submit(self._waiting.release, Release(rows, now))
+        return released
+
+    async def operate(self, which: Filter, order: Order, now: int) -> int:
+        changed = 0
+        async for found in self._search.steps(which, PLACES[order.verb]):
+            seen = [Seen(one.message, one.row.recipient.id, one.row.recipient.state.value) for one in found]
+            changed += await self._writer.submit(self._operating.operate, Step(seen, order, now))
+        return changed
+
+    async def suspend(self, suspension: Suspension) -> Suspension:
+        added = (await self._board.change(self._writer.submit(self._suspending.add, suspension))).added
+        assert added is not None
+        return added
+
+    async def resume(self, suspensions: Sequence[int]) -> int:
+        return (await self._board.change(self._writer.submit(self._suspending.remove, suspensions))).gone
+
+    async def suspensions(self) -> Sequence[Suspension]:
+        now = self._clock.now_ms()
+        return [one for one in self._in_force.entries if one.until is None or one.until > now]
 
     async def sweep(self, now: int) -> None:
         for step in self._sweep.steps:
-            while await self._writer.submit(step, now):
-                pass
+            began = time.monotonic()
+            while not self._hardship.is_on and await self._noting(self._writer.submit(step, now)):
+                await _rest(began)
+                began = time.monotonic()
+
+    def backlog(self) -> Backlog:
+        return self._writer.backlog
+
+    def uncopied_bytes(self) -> int:
+        """By how much the file may grow without a further write."""
+        return self._writer.uncopied_bytes
+
+    @property
+    def failed(self) -> bool:
+        """Whether nothing can be written any more, and a new start must find out what is on the disk."""
+        return self._writer.failure is not None
+
+    @property
+    def away(self) -> str:
+        """Why nothing can be written at the moment, "" while all is well."""
+        return self._writer.failure or (self._hardship.reason if self._hardship.is_on else "")
 
     async def counts(self) -> Sequence[Count]:
         return await self._readers.read(self._views.counts)
 
     async def find(self, which: Filter) -> Sequence[QueueRow]:
-        return await self._search(which, waiting=None)
+        return await self._search.find(which)
+
+    def slices(self, which: Filter) -> AsyncIterator[list[Found]]:
+        """What `find` would find without its limit, a bounded number at a time."""
+        return self._search.slices(which)
 
     async def message(self, uuid: bytes, account: str | None) -> MessageView | None:
         return await self._readers.read(partial(self._views.message, uuid=uuid, account=account))
@@ -246,33 +347,22 @@ class SqliteStore:
         await self._readers.close()  # first: an open reader would keep the log from being emptied
         await self._writer.close()
 
-    async def _search(self, which: Filter, *, waiting: str | None) -> list[QueueRow]:
-        """Look for recipients in slices, each a short read of its own."""
-        position: views.Position | None = views.START
-        last = None
-        if which.uuid is not None:
-            last = await self._readers.read(partial(self._views.place, uuid=which.uuid))
-            if last is None:
-                return []
-            position = (last[0], last[1] - 1)
-        found: list[QueueRow] = []
-        while position is not None and len(found) < which.limit:
-            question = partial(self._views.find_slice, which=which, after=position, last=last, waiting=waiting)
-            part = await self._readers.read(question)
-            found += part.rows
-            position = part.position
-        return found[: which.limit]
+    async def _noting(self, future: "asyncio.Future[_Result]") -> _Result:
+        """A write of the background: where the disk is the reason that it failed, everybody waits for that."""
+        try:
+            return await future
+        except AWAY as error:
+            self._hardship.begin(error)
+            raise
+
+    def _is_ready(self) -> None:
+        self.on_ready()
 
     def _committed(self, tx: Transaction) -> None:
         ready = tx.wake_at < self._wake_at
         if ready or tx.surveyed:
             self._wake_at = tx.wake_at
-        for destination, value in tx.due.items():
-            if value is None:
-                self._due.pop(destination, None)
-            else:
-                self._due[destination] = value
-                ready = True
+        ready = self._board.note(tx.due) or ready
         self._urgent |= tx.urgent
         if ready:
             self.on_ready()
@@ -291,10 +381,20 @@ class _Files:
     """An opened database: its connections, how often it was opened, and the highest numbers in use."""
 
     writer: Database
+    tally: Tally
     readers: Readers
     epoch: int
     last_id: int
     last_event: int
+
+
+def _nothing(_tx: Transaction, calls: Sequence[None]) -> list[None]:
+    return [None] * len(calls)
+
+
+async def _rest(began: float) -> None:
+    """As long as a step took that began then: what has time holds the writer for half of it at most."""
+    await asyncio.sleep(min(time.monotonic() - began, REST_S))
 
 
 def _size(message: NewMessage) -> int:
@@ -318,13 +418,14 @@ def _open_files(path: Path, sql: Statements) -> _Files:
         last_event = _greatest(tx.one(sql["instance_get"], ("event_seq",)), tx.one(sql["event_last"]))
         # The file and its log exist by now; SQLite syncs the directory for the log, not for the file itself.
         connection.sync_directory(path.parent)
+        tally = Tally(writer)
         readers = Readers(path)
         readers.open()
     except Exception as error:  # noqa: BLE001 - raised again, as ours
-        writer.close()
-        translated = connection.translate(error)
+        writer.close(abandon=True)  # a checkpoint may fail for the same reason
+        translated = connection.explain(error, path)
         raise translated from (None if translated is error else error)
-    return _Files(writer, readers, _greatest(epoch), last_id, last_event)
+    return _Files(writer, tally, readers, _greatest(epoch), last_id, last_event)
 
 
 def _greatest(*rows: db.Row | None) -> int:

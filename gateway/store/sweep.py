@@ -41,6 +41,10 @@ class Sweep:
             self.free_pages,
         )
 
+    def reconfigure(self, retention: Retention) -> None:
+        """For the rounds to come. May be called from another thread."""
+        self._retention = retention
+
     def orphans(self, tx: Transaction, moments: Sequence[int]) -> list[bool]:
         return [self._orphans(tx, now) for now in moments]
 

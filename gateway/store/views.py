@@ -1,30 +1,18 @@
 """Questions to the store: messages, events, content, what is queued. Each is a function of a reading cursor.
 
 Guarantees: content is handed out only if its SHA-256 is the one it was stored with. Costs do not grow with
-the backlog, but that of `counts`, and that of `find_slice` where its conditions hold for few.
+the backlog, but that of `counts`. Which recipients a filter means is found by finding.py.
 """
 
-import hashlib
 from dataclasses import dataclass, field
-from typing import Final
 
-from gateway.errors import StoreError
-from gateway.events import EventType, State
-from gateway.runtime import ID_EPOCH_MS
+from gateway.events import EventType
+from gateway.runtime import ID_EPOCH_MS, Clock
+from gateway.store import flags, seal, viewed
+from gateway.store.connection import Damaged
 from gateway.store.db import Cursor, Row, Statements
-from gateway.store.shown import Count, EventView, Filter, MessageView, QueueRow, RecipientView
-
-SLICE_MESSAGES: Final = 1000  # looked at in one read transaction of a search
-
-Position = tuple[int, int]  # (at, message) of the table `expiry`
-
-
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """A part of a search: what it found, and from where to go on (None: that was all)."""
-
-    rows: list[QueueRow]
-    position: Position | None
+from gateway.store.shown import Count, EventView, MessageView
+from gateway.store.suspensions import InForce
 
 
 @dataclass(slots=True)
@@ -39,8 +27,10 @@ class _Tally:
 class Views:
     """The questions; it holds no connection."""
 
-    def __init__(self, sql: Statements) -> None:
+    def __init__(self, sql: Statements, in_force: InForce, clock: Clock) -> None:
         self._sql = sql
+        self._in_force = in_force
+        self._clock = clock
 
     def counts(self, cursor: Cursor) -> list[Count]:
         tallies: dict[int, _Tally] = {}
@@ -52,7 +42,7 @@ class Views:
                 tally.next_at = first[0] if first else tally.next_at
         counts = []
         for destination, tally in tallies.items():
-            route, domain = _one(cursor, self._sql["destination_name"], (destination,)) or ("", "")
+            route, domain = _one(cursor, self._sql["destination_shown"], (destination,)) or ("", "")
             counts.append(_count(route, domain, tally))
         return sorted(counts, key=lambda count: (count.route, count.domain))
 
@@ -61,6 +51,7 @@ class Views:
         if row is None:
             return None
         recipients = cursor.execute(self._sql["message_recipients"], (row[0],)).fetchall()
+        now = self._clock.now_ms()
         return MessageView(
             uuid=row[1],
             account=row[2],
@@ -75,7 +66,8 @@ class Views:
             metadata=row[11],
             created_at=row[12],
             expires_at=row[13],
-            recipients=tuple(_recipient(recipient) for recipient in recipients),
+            recipients=tuple(viewed.recipient(one, key=row[3], now=now, in_force=self._in_force) for one in recipients),
+            tls_wish=flags.tls_wish(row[14]),
         )
 
     def events(self, cursor: Cursor, uuid: bytes) -> list[EventView]:
@@ -99,44 +91,12 @@ class Views:
         else:
             row = _one(cursor, self._sql["piece_get"], (message, index))
         if row is None:
-            raise StoreError(f"Piece {index} of a message is missing from the store.")
+            raise Damaged(f"Piece {index} of a message is missing from the store.")
         stored, data = row
-        if hashlib.sha256(data).digest() != stored:
-            raise StoreError(f"Piece {index} of a message is not what was stored: the database is damaged.")
+        if not seal.is_content(stored, message, index, data):
+            raise Damaged(f"Piece {index} of a message is not what was stored: the database is damaged.")
         content: bytes = data
         return content
-
-    def place(self, cursor: Cursor, uuid: bytes) -> Position | None:
-        """Where a search finds that message alone: the position just before it is one message less."""
-        row = _one(cursor, self._sql["message_position"], (uuid,))
-        return (row[0], row[1]) if row is not None else None
-
-    def find_slice(
-        self, cursor: Cursor, which: Filter, after: Position, last: Position | None, *, waiting: str | None
-    ) -> Slice:
-        """Queued recipients that match, after a position and up to `last` (None: some further). `waiting`: only those
-        that wait, "backoff" or "schedule" (then both)."""
-        position = None
-        if last is None:
-            row = _one(cursor, self._sql["find_boundary"], (*after, SLICE_MESSAGES - 1))
-            last = position = (row[0], row[1]) if row is not None else None
-        conditions = (which.account, which.key, which.older_than, which.route, which.domain)
-        rows = cursor.execute(
-            self._sql["find_slice"],
-            (
-                *after,
-                *(last or _END),
-                *conditions,
-                which.state.value if which.state else None,
-                waiting,
-                which.limit,
-            ),
-        ).fetchall()
-        return Slice([QueueRow(*_heading(row), recipient=_recipient(row[6:])) for row in rows], position)
-
-
-_END: Final[Position] = ((1 << 63) - 1, (1 << 63) - 1)
-START: Final[Position] = (-(1 << 63), 0)
 
 
 def _one(cursor: Cursor, sql: str, values: tuple[object, ...]) -> Row | None:
@@ -156,28 +116,4 @@ def _count(route: str, domain: str, tally: _Tally) -> Count:
         # The id of a recipient holds the time at which its message was accepted.
         oldest_at=ID_EPOCH_MS + (tally.oldest >> 22),
         next_at=tally.next_at,
-    )
-
-
-def _heading(row: Row) -> tuple[bytes, str, str, str, str, int]:
-    return row[0], row[1], row[2], row[3], row[4], row[5]
-
-
-def _recipient(row: Row) -> RecipientView:
-    """A row of the columns that `message_recipients` and `find_slice` share."""
-    return RecipientView(
-        id=row[0],
-        address=row[1],
-        state=State(row[2]),
-        attempts=row[3],
-        next_at=row[4],
-        expires_at=row[5],
-        reply=row[6],
-        host=row[7],
-        bounce_class=row[8],
-        blocked_by=row[9],
-        updated_at=row[10],
-        possible_duplicate=bool(row[11]),
-        route=row[12],
-        domain=row[13],
     )

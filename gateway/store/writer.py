@@ -2,8 +2,8 @@
 
 Guarantees: a job's future is resolved only after commit and fsync, all futures of a group by one wake-up of
 the loop; a job that fails takes nobody with it; a caller that stops waiting does not stop its write; after a
-failed fsync nothing is written any more. It does not order concurrent jobs: a caller that needs an order
-awaits.
+failed fsync nothing is written any more. On a full disk what must be written has room made for it: the log is emptied
+into the file, then the ballast is given up. It does not order concurrent jobs: a caller that needs an order awaits.
 """
 
 import asyncio
@@ -14,10 +14,13 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar
 
-from gateway.errors import StoreError
+from gateway.errors import StoreError, StoreFull
+from gateway.metrics import Metrics
 from gateway.store import connection
+from gateway.store.backlog import Tally
 from gateway.store.connection import Database, Trouble
 from gateway.store.db import Transaction
+from gateway.store.figures import StoreFigures
 
 GROUP_JOBS: Final = 256
 GROUP_BYTES: Final = 4 * 1024 * 1024  # 1 MB of content is about 2 ms of a commit
@@ -40,6 +43,7 @@ class _Job:
     verb: Verb[Any, Any]
     argument: Any
     size: int
+    needed: bool
     future: "asyncio.Future[Any]"
 
 
@@ -52,49 +56,65 @@ class Writer:
 
     `on_commit` is called in the loop, before the futures are resolved, with each transaction that was committed;
     `on_rollback` in the thread, to forget what a transaction that failed had put into caches; `on_failed` in the loop,
-    once.
+    once; `make_room` in the thread, when the disk is full: whether there is more room now.
     """
 
     def __init__(
         self,
         database: Database,
+        tally: Tally,
         *,
         loop: asyncio.AbstractEventLoop,
         on_commit: Committed,
         on_rollback: Callable[[], None],
         on_failed: Callable[[str], None],
+        make_room: Callable[[], bool] = lambda: False,
+        figures: StoreFigures | None = None,
     ) -> None:
         self._database = database
+        self._tally = tally
+        self.backlog = tally.measure()  # as of the last commit; written in the thread
         self._loop = loop
         self._on_commit = on_commit
         self._on_rollback = on_rollback
         self._on_failed = on_failed
+        self._figures = figures or StoreFigures(Metrics())
+        self._figures.wal_pages.read = lambda: {(): database.wal_pages}
+        self._make_room = make_room
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self.closing = False
         self._failure: str | None = None  # written in the thread, read in the loop
         self._unsaved = True  # something may stand in the log only
         self._checkpointed = 0  # length of the log, in pages, at the last checkpoint
         self._last_jobs = 0
+        self._full = False  # a write found no room since the last checkpoint
         self._stopped = loop.create_future()
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    def submit(self, verb: Verb[Argument, Result], argument: Argument, size: int = 0) -> "asyncio.Future[Result]":
-        """Queue a call of a verb; `size` in bytes bounds the transaction. The future fails with StoreError or
-        StoreFull, or with what the verb raised."""
+    def submit(
+        self, verb: Verb[Argument, Result], argument: Argument, size: int = 0, *, needed: bool = False
+    ) -> "asyncio.Future[Result]":
+        """Queue a call of a verb; `size` in bytes bounds the transaction; what is `needed` has room made for it. The
+        future fails with StoreError or StoreFull, or with what the verb raised."""
         future: asyncio.Future[Result] = self._loop.create_future()
         if self.closing or self._failure is not None:
             future.set_exception(StoreError(self._failure or "The store is closed."))
         else:
-            self._queue.put(_Job(verb, argument, size, future))
+            self._queue.put(_Job(verb, argument, size, needed, future))
         return future
 
     @property
     def failure(self) -> str | None:
         """Why nothing can be stored any more, None while all is well."""
         return self._failure
+
+    @property
+    def uncopied_bytes(self) -> int:
+        """What stands in the log only: the file may have to grow by so much."""
+        return max(self._database.wal_pages - self._checkpointed, 0) * connection.PAGE_BYTES
 
     async def close(self) -> None:
         """Finish what is queued, then close the connection."""
@@ -175,6 +195,10 @@ class Writer:
             return self._transact(group)
         except Exception as error:  # noqa: BLE001 - the same
             self._undo(error)
+            full = isinstance(connection.translate(error), StoreFull)
+            self._full = self._full or full
+            if len(group) == 1 and full and group[0].needed and self._has_made_room():
+                return self._write(group)
             if len(group) == 1 or self._failure is not None:
                 return _failed(group, error)
         outcomes: list[_Outcome] = []
@@ -194,10 +218,16 @@ class Writer:
         for verb, jobs in by_verb.items():
             results = verb(transaction, [job.argument for job in jobs])
             outcomes += [(job.future, result, None) for job, result in zip(jobs, results, strict=True)]
+        backlog = self._tally.measure()
+        began = time.monotonic()
         self._database.commit()
+        self._figures.commit_s.observe(time.monotonic() - began)
+        self._figures.jobs.observe(len(group))
+        self.backlog = backlog
         return outcomes, [transaction]
 
     def _undo(self, error: Exception) -> None:
+        self._figures.failed.value += 1
         self._on_rollback()
         try:
             self._database.rollback()
@@ -206,30 +236,45 @@ class Writer:
         if connection.judge(error) is Trouble.LOST:
             self._lose(error)
 
+    def _has_made_room(self) -> bool:
+        """Whether a write that found none may find some now: each way to make it helps once, at most."""
+        if self._database.wal_pages and self._checkpoint(truncate=True):
+            self._database.wal_pages = 0
+            return True
+        return self._make_room()
+
     def _lose(self, error: Exception) -> None:
         if self._failure is None:
             self._failure = f"The store has failed and must be restarted. {connection.translate(error)}"
             self._call(self._on_failed, self._failure)
 
     def _bound_log(self) -> None:
-        """Checkpoint where the log has grown too long to wait for a pause."""
+        """Checkpoint where the log has grown too long to wait for a pause, or where there is no room for more of it."""
         pages = self._database.wal_pages
+        if self._full:
+            self._full = False
+            self._checkpoint(truncate=True)
+            return
         if pages < self._checkpointed:  # it began anew
             self._checkpointed = 0
         if pages - self._checkpointed >= CHECKPOINT_PAGES:
             self._checkpoint()
 
-    def _checkpoint(self, *, truncate: bool = False) -> None:
-        """What a reader or a full disk keeps back is tried again when the log has grown, or in the next
-        pause."""
+    def _checkpoint(self, *, truncate: bool = False) -> bool:
+        """Whether all of the log was copied. What a reader or a full disk keeps back is tried again when the log has
+        grown, or in the next pause."""
         if self._failure is not None:
-            return
+            return False
+        done = False
+        began = time.monotonic()
         try:
-            self._database.checkpoint(truncate=truncate)
+            done = self._database.checkpoint(truncate=truncate)
         except Exception as error:  # noqa: BLE001 - the log still holds everything, unless a fsync failed
             if connection.judge(error) is Trouble.LOST:
                 self._lose(error)
+        self._figures.checkpoint_s.observe(time.monotonic() - began)
         self._checkpointed = self._database.wal_pages
+        return done
 
     def _finish(self) -> None:
         self._checkpoint(truncate=True)

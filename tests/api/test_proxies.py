@@ -94,7 +94,7 @@ async def test_the_door_is_told_of_the_client(start: Start, config: Config) -> N
 
 async def test_others_cannot_say_who_they_are(start: Start, config: Config) -> None:
     networks = (ip_network("10.0.0.0/8"),)
-    for http in (config.http, Http(config.http.listeners, networks)):
+    for http in (config.http, Http(config.http.listeners, trusted_proxies=networks)):
         api = await start(replace(config, http=http))
         assert await _peer(api, "192.0.2.7") == "127.0.0.1"
         assert await _peer(api, "10.0.0.1, 192.0.2.7") == "127.0.0.1"

@@ -231,15 +231,14 @@ async def test_a_body_waits_for_its_memory(start: Start) -> None:
     first.write("POST", SEND, BODY, AUTH)
     second.write("POST", SEND, b"", {**AUTH, "Expect": "100-continue", "Content-Length": str(len(BODY))})
     first.write("GET", "/health/live")  # answered after what is before it
-    async with asyncio.timeout(0.1):
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05):
-                await second.reader.read(1)  # not even the word to go on
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await second.reader.read(1)  # not even the word to go on
     assert api.door.asked == []
     budget.release(1)
     assert (await first.read()).status == 201
     assert (await first.read()).status == 200
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert await second.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
     second.writer.write(BODY)
     assert (await second.read()).status == 201
@@ -412,7 +411,7 @@ async def test_http_10(api: Api) -> None:
 async def test_expect_continue(api: Api) -> None:
     client = await Client.connect(api.server)
     client.write("POST", SEND, b"", {**AUTH, "Expect": "100-continue", "Content-Length": str(len(BODY))})
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert await client.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
     client.writer.write(BODY)
     assert (await client.read()).status == 201

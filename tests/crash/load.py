@@ -70,7 +70,7 @@ class Load:
         self._thread.join(timeout_s)
         return self.stop()
 
-    def wait_for(self, more: int, timeout_s: float = 20.0) -> None:
+    def wait_for(self, more: int, timeout_s: float = 60.0) -> None:
         """Wait for so many further acknowledgements."""
         wanted = len(self.notes.acknowledged) + more
         wait_until(lambda: len(self.notes.acknowledged) >= wanted, f"{more} more acknowledgements", timeout_s)

@@ -67,7 +67,7 @@ def _restart(daemon: Daemon, sink: Sink) -> float:
     return time.monotonic() - started
 
 
-def _drain(daemon: Daemon, sink: Sink, wanted: set[str], timeout_s: float = 30.0) -> None:
+def _drain(daemon: Daemon, sink: Sink, wanted: set[str], timeout_s: float = 60.0) -> None:
     """Wait until the queue is empty, or everything wanted is there."""
     deadline = time.monotonic() + timeout_s
     while wanted - sink.by_recipient().keys() and time.monotonic() < deadline:

@@ -53,7 +53,7 @@ def _daemon(directory: Path, port: int, duplicates: str, *, source: Path = ROOT)
 
 def _end(daemon: Daemon, sink: Sink, id_: str) -> Outcome:
     """What became of it, once nothing is queued any more: then nothing can be sent either."""
-    wait_until(lambda: not any(daemon.json("queue", "summary")["total"].values()), "an empty queue", 30)
+    wait_until(lambda: not any(daemon.json("queue", "summary")["total"].values()), "an empty queue")
     (recipient,) = status(daemon, id_).body["data"]["recipients"]
     last = daemon.json("queue", "show", id_)["events"][-1]
     assert daemon.stop() == 0, daemon.tail()
@@ -113,7 +113,7 @@ def test_at_most_once_under_load_nothing_comes_twice_and_nothing_is_lost_in_sile
                 daemon.restart()
                 sink.wait_for(before + 1)
             notes = load.stop()
-        wait_until(lambda: not any(daemon.json("queue", "summary")["total"].values()), "an empty queue", 30)
+        wait_until(lambda: not any(daemon.json("queue", "summary")["total"].values()), "an empty queue")
         arrivals = sink.by_recipient()
         arrivals.pop(SENDER, None)  # it is told of each that is uncertain
         missing = {id_ for to, id_ in notes.acknowledged.items() if to not in arrivals}
@@ -129,6 +129,9 @@ def test_at_most_once_under_load_nothing_comes_twice_and_nothing_is_lost_in_sile
 
 def test_a_mark_that_is_not_written_is_seen(tmp_path: Path) -> None:
     twin = broken_twin(
-        tmp_path / "twin", "store/sqlite.py", "await self._writer.submit(self._leases.mark, recipients)", "pass"
+        tmp_path / "twin",
+        "store/sqlite.py",
+        "await self._writer.submit(self._leases.mark, recipients, needed=True)",
+        "pass",
     )
     assert _cut_off(tmp_path / "gw", "at_most_once", source=twin).arrivals == 2

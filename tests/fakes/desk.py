@@ -103,7 +103,7 @@ class Carrier:
 
 
 class Desk:
-    """`late_ms` sets the clock of the scheduler forward."""
+    """`late_ms` is time that has passed for the scheduler, by both of its clocks."""
 
     def __init__(self, store: SqliteStore, *, concurrency: int = 5, initial: int = 2, hand: int | None = None) -> None:
         self.store = store
@@ -121,7 +121,10 @@ class Desk:
             store,
             self.couriers,
             self.supervisor,
-            clock=Clock(now_ms=lambda: Clock().now_ms() + self.late_ms),
+            clock=Clock(
+                now_ms=lambda: Clock().now_ms() + self.late_ms,
+                monotonic=lambda: Clock().monotonic() + self.late_ms / 1000,
+            ),
             log=MailLog(io.StringIO()),
             waits=self.waits,
         )

@@ -8,7 +8,7 @@ from gateway.delivery.session import Hop, Session, open_session
 from gateway.delivery.wire import Mail
 from tests.fakes.mx import FakeMx
 
-QUICK = Timeouts(connect_s=2, greeting_s=0.2, command_s=0.2, data_start_s=0.2, data_block_s=0.2, data_end_s=0.2)
+QUICK = Timeouts(connect_s=9, greeting_s=1, command_s=1, data_start_s=1, data_block_s=1, data_end_s=1)
 CONTENT = b"From: a@gw.test\r\nSubject: hello\r\n\r\nfirst\r\n.second\r\n"
 
 

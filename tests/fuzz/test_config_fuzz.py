@@ -5,6 +5,8 @@ that would start.
 """
 
 import contextlib
+import copy
+import functools
 import io
 import json
 import os
@@ -147,7 +149,8 @@ def places(node: Any, way: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [way, *(place for key, child in children for place in places(child, (*way, key)))]
 
 
-def shipped() -> Any:
+@functools.cache
+def _shipped() -> Any:
     return yaml.safe_load(SHIPPED) | {
         "routes": {
             "direct": {"type": "mx"},
@@ -172,6 +175,11 @@ def shipped() -> Any:
     }
 
 
+def shipped() -> Any:
+    """A tree of one's own."""
+    return copy.deepcopy(_shipped())
+
+
 PLACES = places(shipped())
 MAPPINGS_OF_NAMES = {("routes",), ("domains",), ("keys",), ("keys", "old", "aliases")}
 
@@ -182,7 +190,7 @@ def at(tree: Any, way: tuple[Any, ...]) -> Any:
     return tree
 
 
-SECTIONS = [way for way in PLACES if isinstance(at(shipped(), way), dict) and way not in MAPPINGS_OF_NAMES]
+SECTIONS = [way for way in PLACES if isinstance(at(_shipped(), way), dict) and way not in MAPPINGS_OF_NAMES]
 VALUES = st.sampled_from(WORDS) | st.text(max_size=20)
 
 

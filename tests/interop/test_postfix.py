@@ -122,7 +122,7 @@ def test_a_wrong_password_is_not_the_recipients_fault(
     before = len(submission.messages())
     with make_daemon(_relay(submission, tmp_path, password="wrong")) as daemon:
         id_ = smtp_send(daemon.smtp_port, "shop@example.com", [RECIPIENT], message_bytes(RECIPIENT))
-        wait_until(lambda: daemon.json("queue", "show", id_)["recipients"][0]["attempts"] > 0, "an attempt", 20)
+        wait_until(lambda: daemon.json("queue", "show", id_)["recipients"][0]["attempts"] > 0, "an attempt")
         recipient = daemon.json("queue", "show", id_)["recipients"][0]
     assert recipient["state"] == "deferred"
     assert recipient["last_reply"].startswith("535")

@@ -57,10 +57,10 @@ def test_postfix_hands_on_what_it_was_told(make_daemon: MakeDaemon, port: int) -
                 mail_options=["RET=HDRS", "ENVID=order+2B4711"],
                 rcpt_options=["NOTIFY=SUCCESS,FAILURE,DELAY", "ORCPT=rfc822;Someone+2Belse@example.net"],
             )
-        wait_until(lambda: len(_rows(daemon)) == 1, "the message is there", 20)
+        wait_until(lambda: len(_rows(daemon)) == 1, "the message is there")
         assert _rows(daemon) == [(RECIPIENT, ASKED_ALL, "rfc822;Someone+2Belse@example.net", "order+2B4711")]
         sent = "status=sent (250 2.0.0 queued as eml_"
-        wait_until(lambda: sent in postfix.log(), "Postfix has written what it was answered", 20)
+        wait_until(lambda: sent in postfix.log(), "Postfix has written what it was answered")
 
 
 def test_a_client_that_asks_for_nothing(make_daemon: MakeDaemon, port: int) -> None:

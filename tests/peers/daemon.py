@@ -25,14 +25,14 @@ from tests.peers.process import descendants, free_port
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "test-key-of-thirty-characters0"  # the text of the key `shop`
 SELECTOR = "s1"
-_READY_S = 20.0
+_READY_S = 60.0
 
 
 class Daemon:
     """One daemon in `directory`: data in `data/`, configuration in `gateway.yaml`, log in `log`.
 
-    `settings` is merged over defaults that suit tests: an HTTP and an SMTP listener on loopback, a key
-    `shop`. `prefix` is put before the command (strace), `source` is a directory that holds another
+    `settings` is merged over defaults that suit tests: an HTTP listener (with metrics) and an SMTP listener on
+    loopback, a key `shop`. `prefix` is put before the command (strace), `source` is a directory that holds another
     `gateway` package (a broken twin).
     """
 
@@ -66,7 +66,10 @@ class Daemon:
         defaults: dict[str, Any] = {
             "hostname": "gateway.test",
             "data_dir": str(self.data),
-            "http": {"listeners": [{"listen": f"127.0.0.1:{self.http_port}", "tls": "none"}]},
+            "http": {
+                "listeners": [{"listen": f"127.0.0.1:{self.http_port}", "tls": "none"}],
+                "admin": f"127.0.0.1:{self.http_port}",
+            },
             "smtp": {"listeners": [{"listen": f"127.0.0.1:{self.smtp_port}", "tls": "none", "auth": "required"}]},
             "keys": {"shop": {"secret": {"file": str(secret)}, "account": "shop"}},
         }

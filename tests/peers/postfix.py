@@ -106,7 +106,7 @@ class Postfix:
         files = (self.directory / "mail/new").glob("*")
         return [path.read_bytes() for path in sorted(files, key=lambda path: path.stat().st_mtime_ns)]
 
-    def wait_for(self, count: int, timeout_s: float = 20.0) -> list[bytes]:
+    def wait_for(self, count: int, timeout_s: float = 60.0) -> list[bytes]:
         """Wait for so many messages in the mailbox."""
         wait_until(lambda: len(self.messages()) >= count, f"{count} messages\n{self.log()[-3000:]}", timeout_s)
         return self.messages()

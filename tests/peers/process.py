@@ -49,7 +49,7 @@ def missing(why: str) -> NoReturn:
     pytest.skip(why)
 
 
-def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 15.0) -> None:
+def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
     """Poll a condition of another process; TimeoutError says what did not happen."""
     deadline = time.monotonic() + timeout_s
     while not condition():

@@ -42,7 +42,7 @@ def read_maildir(directory: Path) -> list[bytes]:
     return [path.read_bytes() for _, path in sorted(files)]
 
 
-def wait_for(receiver: Receiver, count: int, timeout_s: float = 20.0) -> list[bytes]:
+def wait_for(receiver: Receiver, count: int, timeout_s: float = 60.0) -> list[bytes]:
     """Wait for so many messages in the mailbox."""
     wait_until(lambda: len(receiver.messages()) >= count, f"{count} messages\n{receiver.log()[-3000:]}", timeout_s)
     return receiver.messages()

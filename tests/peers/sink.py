@@ -101,12 +101,12 @@ class Sink:
                     found[recipient].append(transaction)
         return found
 
-    def wait_for(self, count: int, timeout_s: float = 15.0) -> list[Transaction]:
+    def wait_for(self, count: int, timeout_s: float = 60.0) -> list[Transaction]:
         """Wait until so many transactions were accepted, and return them."""
         wait_until(lambda: len(self.accepted) >= count, f"{count} messages at the sink", timeout_s)
         return self.accepted
 
-    def wait_for_recipients(self, wanted: set[str], timeout_s: float = 30.0) -> None:
+    def wait_for_recipients(self, wanted: set[str], timeout_s: float = 60.0) -> None:
         """Wait until each of these recipients got something; says how many did not."""
         deadline = time.monotonic() + timeout_s
         while missing := wanted - {to for one in self.accepted for to in one.recipients}:

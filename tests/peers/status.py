@@ -20,7 +20,7 @@ def status(daemon: Daemon, id_: str, *, secret: str = SECRET) -> Answer:
         connection.close()
 
 
-def wait_for_state(daemon: Daemon, id_: str, state: str, timeout_s: float = 15.0) -> dict[str, Any]:
+def wait_for_state(daemon: Daemon, id_: str, state: str, timeout_s: float = 60.0) -> dict[str, Any]:
     """Wait until the first recipient is in a state; returns the recipient."""
     found: dict[str, Any] = {}
 

@@ -143,7 +143,7 @@ class Vendors:
         return {
             "hostname": HOSTNAME,
             "tls": {name: str(path) for name, path in self.certificate.items()},
-            "http": {"listeners": [{"listen": f"{self.address}:{PORT}", "tls": "implicit"}]},
+            "http": {"listeners": [{"listen": f"{self.address}:{PORT}", "tls": "implicit"}], "admin": "off"},
             "keys": {"app": key},
         } | relay_to(self.sink.port)
 

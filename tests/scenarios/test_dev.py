@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,6 +55,8 @@ def test_dev_takes_and_captures_mail(tmp_path: Path) -> None:
         assert smtp_send(smtp_port, "me@example.com", [RECIPIENT], message_bytes(RECIPIENT), secret=key)
         assert f"http://127.0.0.1:{http_port}/api/v1/emails/send" in printed
         assert f"swaks --server 127.0.0.1:{smtp_port}" in printed
+        with urllib.request.urlopen(f"http://127.0.0.1:{http_port}/metrics", timeout=30) as metrics:
+            assert b"mailgateway_ready 1.0" in metrics.read()
     with _dev(tmp_path, http_port, smtp_port) as (again, _):
         assert again == key
 

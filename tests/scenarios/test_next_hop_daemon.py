@@ -35,7 +35,7 @@ def test_eight_bits_reach_a_host_that_takes_seven(make_daemon: MakeDaemon, tmp_p
     domains, records = dkim_domain(tmp_path / "dkim")
     content = message_bytes(TO).partition(b"Content-")[0] + (
         b"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
-        + "Zeile für Zeile, eine nach der anderen.\r\n".encode() * 20_000
+        + "Zeile für Zeile, eine nach der anderen.\r\n".encode() * 10_000
     )
     offers = tuple(offer for offer in OFFERS if offer not in {"8BITMIME", "SMTPUTF8"})
     with ScriptedThread(offers=offers) as host, make_daemon(relay_to(host.port) | domains) as daemon:

@@ -23,7 +23,7 @@ from tests.peers.scripted import DROP, HUSH, OFFERS, RESET, Act, Script, Scripte
 
 TO = ("first@example.test", "middle@example.test", "last@example.test")
 ZONE = "example.test MX 10 one.test\none.test A 127.0.0.1"
-IMPATIENT = Timeouts(connect_s=2, greeting_s=0.2, command_s=0.2, data_start_s=0.2, data_block_s=0.2, data_end_s=0.2)
+IMPATIENT = Timeouts(connect_s=9, greeting_s=0.5, command_s=0.5, data_start_s=0.5, data_block_s=0.5, data_end_s=0.5)
 LETTERS = {State.DELIVERED: "+", State.DEFERRED: "~", State.BOUNCED: "-", State.FAILED: "!"}
 TAKEN = "+++"
 LATER = "~~~"

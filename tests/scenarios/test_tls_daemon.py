@@ -76,7 +76,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 def _daemon(directory: Path, dns: SigningDns, port: int, policy_port: int, ca: Path) -> Daemon:
     here = f"PolicyHost(self.resolver, port={policy_port}, anywhere=True)"
-    twin = broken_twin(directory / "twin", "app.py", "PolicyHost(self.resolver)", here)
+    twin = broken_twin(directory / "twin", "app/daemon.py", "PolicyHost(self.resolver)", here)
     settings = {
         "dns": {"nameservers": [str(dns.listen)]},
         "routes": {"direct": {"type": "mx", "port": port, "ip_family": "ipv4"}},

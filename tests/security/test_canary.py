@@ -329,6 +329,7 @@ def go_through(daemon: Daemon, passing: str) -> Seen:
     )
     by_http(daemon, seen, passing)
     by_smtp(daemon, seen)
+    ask(daemon, seen, "metrics", "GET", "/metrics", b"", {})
     id_ = deliver_and_fail(daemon, seen)
     by_shell(daemon, seen, [id_])
     for pid in descendants(daemon.pid):

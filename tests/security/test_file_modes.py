@@ -196,7 +196,7 @@ def test_the_key_of_a_trial_is_not_made_in_the_open(tmp_path: Path) -> None:
     ("file", "old", "new", "what"),
     [
         ("control.py", "os.umask(0o177)", "os.umask(0o111)", "control.sock"),
-        ("app.py", "os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600", "os.O_RDWR | os.O_CREAT, 0o666", "lock"),
+        ("app/datadir.py", "os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600", "os.O_RDWR | os.O_CREAT, 0o666", "lock"),
     ],
 )
 def test_a_file_in_the_open_is_seen(tmp_path: Path, file: str, old: str, new: str, what: str) -> None:

@@ -207,11 +207,11 @@ async def test_no_pipelining_nor_enhanced_codes_announced(door: FakeDoor) -> Non
 
 
 async def test_a_slow_upload_killed_by_the_command_timeout(door: FakeDoor) -> None:
-    async with serving(config(), door, timeout_s=0.2) as server, client(server) as made:
+    async with serving(config(), door, timeout_s=0.6) as server, client(server) as made:
         await ready(made)
         for _ in range(40):
-            await made.say(LINE)
-            await asyncio.sleep(0.015)  # 4 kB/s, for three timeouts
+            await made.say(LINE * 3)
+            await asyncio.sleep(0.045)  # 4 kB/s, for three timeouts
         await made.say(b".\r\n", "250 2.0.0 queued")
 
 

@@ -28,8 +28,8 @@ async def test_a_message_is_there_with_its_recipients_events_and_content(store: 
         message.facts.size,
     )
     assert [(r.address, r.state, r.route, r.domain, r.blocked_by) for r in view.recipients] == [
-        ("ann@example.com", State.QUEUED, "direct", "example.com", ""),
-        ("bob@example.net", State.QUEUED, "direct", "example.net", ""),
+        ("ann@example.com", State.QUEUED, "direct", "example.com", "connections"),
+        ("bob@example.net", State.QUEUED, "direct", "example.net", "connections"),
     ]
     events = await store.events(message.uuid)
     assert [(event.recipient, event.type) for event in events] == [

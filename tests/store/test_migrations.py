@@ -9,7 +9,6 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.config import Duplicates
-from gateway.errors import StoreError
 from gateway.events import State
 from gateway.store import connection as store_connection
 from gateway.store import db
@@ -167,8 +166,10 @@ async def test_a_newer_database_is_refused_and_left_alone(tmp_path: Path) -> Non
     connection = apsw.Connection(str(path))
     connection.pragma("user_version", newer)
     connection.close()
-    with pytest.raises(StoreError, match=f"schema {newer}; this version of Mail Gateway knows"):
+    before = path.read_bytes()
+    with pytest.raises(db.NewerSchema, match=f"schema {newer}; this version of Mail Gateway knows"):
         await SqliteStore.open(path)
+    assert path.read_bytes() == before
     connection = apsw.Connection(str(path))
     assert version(connection) == newer
     connection.close()

@@ -40,7 +40,7 @@ async def test_a_scheduled_message_waits_for_its_time(opener: Opener, post: Post
     assert await again.promote(LATER) is None
     assert len(await again.due()) == 2
     for recipient in (await view_of(again, message.uuid)).recipients:
-        assert (recipient.state, recipient.blocked_by, recipient.next_at) == (State.QUEUED, "", None)
+        assert (recipient.state, recipient.blocked_by, recipient.next_at) == (State.QUEUED, "connections", post.now.ms)
         assert recipient.updated_at == LATER
     assert not await again.find(Filter(state=State.SCHEDULED))
 

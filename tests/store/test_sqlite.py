@@ -249,14 +249,19 @@ async def test_trap_22_what_was_not_written_is_not_acknowledged(
     lease = [(one.id, one.fence) for one in first.recipients]
     calls: list[Awaitable[object]] = [
         store.enqueue(lost),
-        store.settle([attempt(first, State.DELIVERED, at=now.ms)]),
         store.mark(lease),
         store.report(report, [post.message(sender="")]),
     ]
     for call in calls:
         with pytest.raises(StoreError):
             await call
+    with pytest.raises(TimeoutError):  # a result waits for the disk, as long as its caller does
+        await asyncio.wait_for(store.settle([attempt(first, State.DELIVERED, at=now.ms)]), 0.2)
+    over = asyncio.Event()
+    store.on_ready = over.set
     disk.broken = ""
+    async with asyncio.timeout(60):
+        await over.wait()  # it goes on by itself
     assert await store.message(lost.uuid, None) is None
     assert await store.reports(now.ms + 1, 1) == [report]
     view = await store.message(held.uuid, None)

@@ -38,7 +38,8 @@ class Shell:
         self.file.write_text(
             f"hostname: mail.example.org\ndata_dir: {self.data}\ndefault_route: inbox\n"
             "routes: {inbox: {type: capture}, out: {type: relay, host: localhost, port: 1, tls: none}}\n"
-            "http: {listeners: [{listen: '127.0.0.1:0'}]}\nsmtp: {listeners: [{listen: '127.0.0.1:0'}]}\n" + more
+            "http: {listeners: [{listen: '127.0.0.1:0'}], admin: off}\nsmtp: {listeners: [{listen: '127.0.0.1:0'}]}\n"
+            + more
         )
         self.file.chmod(0o600)
 
@@ -326,6 +327,32 @@ def test_a_message_waits_for_the_daemon(shell: Shell) -> None:
     assert "0 waiting recipients would be tried now" in shell.ok("queue", "retry", "--all", "--dry-run")
     assert "due now" in shell.ok("queue", "retry", "--id", id_)
     assert "say which" in shell.fails(1, "queue", "retry")
+
+
+def test_the_queue_is_changed_where_no_daemon_runs(shell: Shell) -> None:
+    shell.ok("key", "create", "shop", "--route", "out")
+    id_ = shell.send()
+    assert shell.ok("queue", "hold", "--to", "you@example.net", "--reason", "wait") == "1 recipient held.\n"
+    assert "held by an operator" in shell.ok("queue", "list")
+    assert "1 recipient would be released." in shell.ok("queue", "release", "--all", "--dry-run")
+    assert shell.json("queue", "release", "--all") == {"released": 1, "in_hand": 0, "suspensions": 0}
+    assert "resume 1" in shell.ok("queue", "suspend", "--key", "shop", "--reason", "a storm")
+    assert "a storm" in shell.ok("queue", "summary")
+    explained = shell.ok("queue", "explain", id_)
+    assert "No daemon runs" in explained
+    assert "An operator suspended it: number 1" in explained
+    assert "\n\nWay 1: route out (relay)\n" in explained
+    assert "localhost [127.0.0.1]:1" in explained
+    assert "signature:       none: example.com is no sending domain" in explained
+    assert "0 recipients due now.\nBeware: something is suspended" in shell.ok("queue", "retry", "--all")
+    assert "1 suspension would end." in shell.ok("queue", "resume", "--all", "--dry-run")
+    assert "1 suspension ended." in shell.ok("queue", "resume", "1")
+    assert "1 recipient redirected." in shell.ok("queue", "redirect", "--id", id_, "--new-route", "inbox")
+    assert "it is captured" in shell.ok("queue", "explain", id_)
+    assert "1 recipient cancelled." in shell.ok("queue", "cancel", "--id", id_)
+    assert "invalid choice" in shell.fails(2, "queue", "hold", "--state", "delivered")
+    assert "not a duration" in shell.fails(2, "queue", "suspend", "--all", "--for", "ever")
+    assert "at least 1" in shell.fails(2, "queue", "resume", "0")
 
 
 def test_attachments(shell: Shell) -> None:

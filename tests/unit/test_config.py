@@ -165,7 +165,7 @@ smtp:
 dns: {nameservers: ["127.0.0.1:5353", "::1", "[::1]:5353"], trust_ad: false}
 limits:
   {recipients_per_message: 10, batch: 7, attachments: 2, connections_per_ip: 3, connections: 4, auth_failures: 3/hour,
-   buffers: 1GB}
+   buffers: 1GB, backlog: {messages: 50, bytes: 2GB}, free_disk: 0}
 routes:
   direct: {type: mx, port: 2500, tls: none, ip_family: ipv4, source: 127.0.0.2, ehlo: out.example.com, dkim: none}
   ses: {type: relay, host: smtp.example.net, tls: implicit, username: u, password: {env: P}}
@@ -192,7 +192,8 @@ log: {level: debug, format: json}
     assert (second.bare_newlines, second.min_tls) == (BareNewlines.REJECT, "1.3")
     assert loaded.dns.nameservers == (Listen("127.0.0.1", 5353), Listen("::1", 53), Listen("::1", 5353))
     assert loaded.dns.trust_ad is False
-    assert loaded.limits == config.Limits(10, 7, 2, 3, 4, Limit(Unit.REQUESTS, 3, 3600, 3), 1_000_000_000)
+    failures = Limit(Unit.REQUESTS, 3, 3600, 3)
+    assert loaded.limits == config.Limits(10, 7, 2, 3, 4, failures, 1_000_000_000, 50, 2_000_000_000, 0)
     direct, ses = loaded.routes["direct"], loaded.routes["ses"]
     assert isinstance(direct, MxRoute)
     assert (direct.port, direct.tls, direct.source, direct.ehlo) == (2500, HopTls.NONE, "127.0.0.2", "out.example.com")
@@ -315,6 +316,23 @@ def test_a_proxy_in_front_may_have_the_tls(tmp_path: Path, more: str) -> None:
 def test_proxies_alone_leave_the_listener_as_it_is(tmp_path: Path) -> None:
     http = configfile.load(write(tmp_path, "http: {trusted_proxies: [10.0.0.0/24]}\n"), {}).http
     assert http == config.Http(trusted_proxies=(ip_network("10.0.0.0/24"),))
+
+
+@pytest.mark.parametrize(
+    ("text", "admin"),
+    [
+        ("{}", Listen("127.0.0.1", 8026)),
+        ("{admin: null}", None),
+        ("{admin: off}", None),
+        ("{admin: '[::1]:9100'}", Listen("::1", 9100)),
+        ("{admin: '127.0.0.1:8025'}", Listen("127.0.0.1", 8025)),
+        ("{listeners: [{listen: '0.0.0.0:80', insecure: true}], admin: '0.0.0.0:80'}", Listen("0.0.0.0", 80)),
+    ],
+)
+def test_where_metrics_are(tmp_path: Path, text: str, admin: Listen | None) -> None:
+    loaded = configfile.load(write(tmp_path, f"http: {text}\n"), {})
+    assert loaded.http.admin == admin
+    assert configfile.load(write(tmp_path, effective.show(loaded)), {}).http == loaded.http
 
 
 # Limits, pass-through, templates

@@ -1,6 +1,6 @@
 """Who may hold how much: dead destinations leave room, however many there are."""
 
-from gateway.delivery.hand import CONTENT, RECIPIENTS, Hand
+from gateway.delivery.hand import CONTENT, OPENING, RECIPIENTS, Hand
 from gateway.delivery.lane import FIRST_CLAIM, MOST, Lane
 from gateway.delivery.pacing import Outcome, Pace, Standing
 from gateway.store.queue import Claimed, Due, Leased
@@ -46,10 +46,28 @@ def test_known_destinations_get_less_and_then_nothing_and_new_ones_do_not_notice
 
 def test_a_thousand_dead_domains_leave_room_for_new_ones() -> None:
     hand = Hand()
+    hand.open(60.0)
     for number in range(1000):
         fill(hand, lane(Standing.NEW), hand.shares()[Standing.NEW], first=number * FIRST_CLAIM)
     assert hand.shares() == (1, MOST, 0)
     assert len(hand.fences) < RECIPIENTS // 4
+
+
+def test_after_a_start_the_share_of_unknown_destinations_doubles_every_second() -> None:
+    hand = Hand()
+    held = []
+    for second in range(6):
+        hand.open(second + 0.5)
+        number = len(hand.fences)
+        while room := min(FIRST_CLAIM, hand.shares()[Standing.NEW]):
+            fill(hand, lane(Standing.NEW), room, first=number * FIRST_CLAIM)
+            number += 1
+        held.append(len(hand.fences))
+        assert hand.opening is (held[-1] < RECIPIENTS // 4)
+    assert held == [OPENING, 2 * OPENING, 4 * OPENING, 8 * OPENING, RECIPIENTS // 4, RECIPIENTS // 4]
+    hand.open(1.0)  # never less again
+    assert hand.shares()[Standing.NEW] == 0
+    assert Hand(4 * OPENING).opening is False  # a small hand needs no steps
 
 
 def test_a_destination_that_answers_takes_its_messages_with_it() -> None:

@@ -383,9 +383,15 @@ async def test_a_wrong_master_key_is_named(desk: Desk, tmp_path: Path) -> None:
 
 async def test_queue_verbs_answer_on_an_empty_queue(desk: Desk) -> None:
     summary = await desk.act("queue.summary", {})
-    assert summary == {"total": {"ready": 0, "waiting": 0, "in_hand": 0, "held": 0}, "destinations": []}
+    assert summary == {
+        "total": {"ready": 0, "waiting": 0, "in_hand": 0, "held": 0},
+        "oldest_at": None,
+        "destinations": [],
+        "more": 0,
+        "suspensions": [],
+    }
     assert await desk.act("queue.list", {"limit": 5}) == []
-    assert await desk.act("queue.retry", {"all": True}) == {"retried": 0}
+    assert await desk.act("queue.retry", {"all": True}) == {"retried": 0, "in_hand": 0, "suspensions": 0}
     for args in ({}, {"limit": 5}):
         with pytest.raises(Refused):  # a verb that changes needs a filter or all
             await desk.act("queue.retry", args)

@@ -3,8 +3,12 @@
 import io
 import json
 import logging
+import os
 import re
 from collections.abc import Callable
+from pathlib import Path
+
+import pytest
 
 from gateway.observe import FLUSH_LINES, MailLog, setup_logging
 
@@ -36,7 +40,7 @@ def test_text_lines_hold_key_value_pairs() -> None:
         r"client=127\.0\.0\.1",
         first,
     )
-    assert 'reply="250 2.0.0 ok" possible_duplicate=True' in second
+    assert 'reply="250 2.0.0 ok" possible_duplicate=true' in second
 
 
 def test_a_foreign_reply_cannot_forge_a_line_or_a_field() -> None:
@@ -82,3 +86,51 @@ def test_the_daemons_own_log_has_the_same_form() -> None:
         root.handlers[:] = before
         root.setLevel(level)
     assert stream.getvalue().endswith('info logger=gateway.test text="started now"\n')
+
+
+def test_in_the_journal_lines_begin_with_their_priority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """sd-daemon(3); the journal has the time, and knows by JOURNAL_STREAM that it is meant (systemd.exec(5))."""
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    with (tmp_path / "journal").open("w+") as stream:
+        found = os.fstat(stream.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino}")
+        try:
+            setup_logging("debug", as_json=False, stream=stream)
+            log = logging.getLogger("gateway.test")
+            for tell in (log.debug, log.info, log.warning, log.error):
+                tell("this")
+            attempted(MailLog(stream))
+            setup_logging("debug", as_json=True, stream=stream)
+            log.info("this")
+        finally:
+            root.handlers[:] = before
+            root.setLevel(level)
+        stream.seek(0)
+        *own, mail, as_json = stream.read().splitlines()
+    assert [line.split(" ")[0] for line in own] == ["<7>debug", "<6>info", "<4>warning", "<3>error"]
+    assert own[2] == "<4>warning logger=gateway.test text=this"
+    assert mail.startswith("<6>delivered id=eml_1 to=")
+    assert json.loads(as_json)["event"] == "info"
+
+
+def test_another_stream_is_not_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon of a unit whose log goes elsewhere has the variable too."""
+    monkeypatch.setenv("JOURNAL_STREAM", "8:15")
+    with (tmp_path / "file").open("w+") as stream:
+        attempted(MailLog(stream))
+        stream.seek(0)
+        assert re.match(r"\d{4}-.* delivered ", stream.read())
+    no_file = io.StringIO()
+    attempted(MailLog(no_file))
+    assert re.match(r"\d{4}-.* delivered ", no_file.getvalue())
+
+
+def test_the_form_and_the_level_can_change() -> None:
+    stream = io.StringIO()
+    log = MailLog(stream)
+    log.reconfigure(as_json=True, enabled=False)
+    attempted(log)
+    log.reconfigure(as_json=True, enabled=True)
+    attempted(log)
+    assert json.loads(stream.getvalue())["event"] == "delivered"

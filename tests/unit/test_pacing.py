@@ -85,6 +85,8 @@ SENT, SLOWED, SILENT, ANSWERED = Outcome.SENT, Outcome.SLOWED, Outcome.SILENT, O
         ([SENT] * 17, [*range(6, 21), 20, 20]),  # to the maximum and no further
         ([SILENT] * 3, [5, 5, 5]),  # a dead host says nothing about pace
         ([ANSWERED] * 3, [5, 5, 5]),
+        ([*[SENT] * 10, SILENT, SILENT, SENT], [*range(6, 16), 5, 5, 6]),  # after an outage it begins anew
+        ([*[SLOWED] * 2, SILENT], [2, 1, 1]),
         ([SLOWED] * 4, [2, 1, 1, 1]),
         ([SENT, SENT, SENT, SLOWED], [6, 7, 8, 4]),
         ([SLOWED, *[SENT] * 20], [2] * 20 + [3]),  # ten deliveries for each connection
@@ -132,7 +134,8 @@ def test_whatever_happens_the_bounds_hold(initial: int, more: int, events: list[
         assert pace.width - pace.ordinary >= (pace.width >= 3)
         if pace.width != before:
             assert ago == 0
-            assert pace.width == (max(1, before // 2) if one is SLOWED else before + 1)
+            expected = {SLOWED: max(1, before // 2), SILENT: initial, SENT: before + 1}
+            assert pace.width == expected[one]
         assert pace.standing is (Standing.SILENT if one is SILENT else Standing.GOOD)
 
 

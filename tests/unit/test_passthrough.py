@@ -117,7 +117,7 @@ class Desk:
         listed = Listen(changes.pop("listed", host.address), changes.pop("port", host.port))
         relay = NamedRelay(listed.host, None, secure, USER, Secret(PASSWORD))
         message = self.message(*to, pieces=changes.pop("pieces", (CONTENT,)))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             return await self.passes(listed).send(replace(relay, **changes), message, client=CLIENT)
 
     async def view(self, uuid: bytes) -> MessageView:
@@ -280,7 +280,7 @@ async def test_what_became_of_it_is_written_down_when_the_client_has_gone(desk: 
         message = desk.message()
         relay = NamedRelay(host.address, None, secure=False, username=USER, password=Secret(PASSWORD))
         sending = asyncio.gather(desk.passes(Listen(host.address, host.port)).send(relay, message, client=CLIENT))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await reached.wait()
         sending.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -1,6 +1,7 @@
 """Identifiers, the Supervisor and sd_notify."""
 
 import asyncio
+import os
 import socket
 import uuid
 from pathlib import Path
@@ -73,3 +74,12 @@ def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     runtime.notify_systemd("STOPPING=1")  # a manager that is away is no reason to stop short
     monkeypatch.delenv("NOTIFY_SOCKET")
     runtime.notify_systemd("READY=1")
+
+
+def test_a_manager_that_does_not_read_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"mail-gateway-unread-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(f"\0{name}")
+        monkeypatch.setenv("NOTIFY_SOCKET", f"@{name}")
+        for _ in range(100):  # more than the kernel keeps for it
+            runtime.notify_systemd("STATUS=well")

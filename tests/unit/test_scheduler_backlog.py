@@ -1,7 +1,7 @@
 """A hundred thousand recipients: a restart with all of them due, and a queue with all of them deferred (D16)."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pytest
@@ -9,7 +9,7 @@ import pytest
 from gateway.delivery.hand import RECIPIENTS
 from gateway.delivery.lane import FIRST_CLAIM
 from gateway.delivery.scheduler import CLAIMS_AT_ONCE
-from gateway.store.queue import NewRecipient
+from gateway.store.queue import Due, NewRecipient
 from tests.fakes.desk import DAY_MS, Desk, open_desk
 from tests.unit.test_scheduler_fair import Claims
 
@@ -41,7 +41,7 @@ async def test_a_restart_with_everything_due_is_no_storm(tmp_path: Path) -> None
         quarter, group = RECIPIENTS // 4, CLAIMS_AT_ONCE * FIRST_CLAIM
         await desk.until(lambda: len(desk.scheduler._hand.fences) >= quarter)
         # A claim each; lookups are by lane, carriers by worker.
-        assert len(desk.scheduler._lanes) == len(claims.of) <= quarter // 2 + quarter // 2 // FIRST_CLAIM + group
+        assert len(desk.scheduler._lanes) == len(claims.of) <= quarter + group
         assert claims.of.total() <= len(claims.of) + CLAIMS_AT_ONCE
         assert (await desk.leased()).total() <= quarter + group
         assert desk.couriers.most_open <= quarter + group
@@ -61,3 +61,39 @@ async def test_what_is_deferred_costs_a_turn_nothing(tmp_path: Path) -> None:
         assert set(claims.of) == {desk.couriers.destinations["now.test"]}
         assert claims.of.total() <= 100
         assert claims.looked_at <= 200
+
+
+async def test_new_mail_costs_no_look_at_ten_thousand_that_found_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_desk(tmp_path, hand=400) as desk:
+        await desk.accept(1, "known.test")
+        await desk.scheduler.start()
+        await desk.until(lambda: len(desk.couriers.delivered) == 1)
+        await desk.until(lambda: desk.couriers.open == 0)
+        hold = asyncio.Event()
+        desk.couriers.holds = lambda claimed: None if claimed.key == "shop" else hold
+        await fill(desk)
+        await desk.until(lambda: len(desk.scheduler._lobby) > DOMAINS - 200)
+        await desk.quiet()
+        looked = Looks(desk, monkeypatch)
+        for count in range(2, 102):
+            await desk.accept(1, "known.test", key="shop")
+            await desk.until(lambda count=count: len(desk.couriers.delivered) == count)  # type: ignore[misc]
+        assert looked.at <= 300  # of the message's own destination, and once more at the end of its lane
+        hold.set()
+        await desk.until(lambda: len(desk.couriers.delivered) >= 1000)  # and those that waited are served
+
+
+class Looks:
+    """Counts the destinations that the scheduler considers."""
+
+    def __init__(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.at = 0
+        claim_some = desk.scheduler._claim_some
+
+        async def counted(due: Sequence[Due], rush: Collection[int]) -> None:
+            self.at += len(due)
+            await claim_some(due, rush)
+
+        monkeypatch.setattr(desk.scheduler, "_claim_some", counted)

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.delivery import lane as lanes
 from gateway.delivery import scheduler as scheduling
+from gateway.delivery import upkeep
 from gateway.delivery.lane import FIRST_CLAIM, MOST
 from gateway.runtime import Clock
 from gateway.store.queue import Claimed, Due
@@ -316,7 +317,7 @@ async def test_what_a_worker_broke_down_over_runs_out_and_the_others_go_on(
         assert not desk.scheduler._hand.fences  # nobody renews it
         assert len(desk.deaths) == 1
         desk.deaths.clear()
-        desk.late_ms = scheduling.LEASE_MS
+        desk.late_ms = upkeep.LEASE_MS
         await desk.until(lambda: len(desk.couriers.delivered) == 21)
 
 

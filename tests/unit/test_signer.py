@@ -20,6 +20,10 @@ def rsa_key() -> PrivateKey:
     return dkim.load_private_key(dkim.generate_rsa())
 
 
+def ed25519_key() -> PrivateKey:
+    return PrivateKey(Algorithm.ED25519, ed25519.Ed25519PrivateKey.from_private_bytes(bytes(32)))
+
+
 @pytest.fixture
 async def signer() -> AsyncIterator[Signer]:
     made = Signer()
@@ -42,8 +46,7 @@ async def test_a_lone_signature_comes_back(signer: Signer) -> None:
 
 
 async def test_many_signatures_reach_their_own_callers(signer: Signer) -> None:
-    private = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(32))
-    keys = [rsa_key(), PrivateKey(Algorithm.ED25519, private)]
+    keys = [rsa_key(), ed25519_key()]
     texts = [str(number) for number in range(300)]
     async with asyncio.timeout(20):
         signatures = await asyncio.gather(
@@ -55,11 +58,11 @@ async def test_many_signatures_reach_their_own_callers(signer: Signer) -> None:
 async def test_more_than_the_socket_holds_is_sent_when_there_is_room(signer: Signer) -> None:
     signer.start()
     os.kill(pid(signer), signal.SIGSTOP)
-    jobs = [signer.sign(rsa_key(), digest(str(number))) for number in range(3000)]
+    jobs = [signer.sign(ed25519_key(), digest(str(number))) for number in range(3000)]
     assert signer._unsent
     os.kill(pid(signer), signal.SIGCONT)
     async with asyncio.timeout(30):
-        assert (await asyncio.gather(*jobs))[-1] == rsa_key().sign(digest("2999"))
+        assert (await asyncio.gather(*jobs))[-1] == ed25519_key().sign(digest("2999"))
     assert not signer._unsent
 
 

@@ -103,12 +103,12 @@ async def test_a_dripping_command_is_no_progress(door: FakeDoor) -> None:
 
 @on_both_loops
 async def test_slow_content_lives_and_dripping_content_does_not(door: FakeDoor) -> None:
-    async with serving(config(), door, timeout_s=0.2) as server:
+    async with serving(config(), door, timeout_s=0.6) as server:
         async with client(server) as slow:
             await ready(slow)
             for _ in range(30):
-                await slow.say(b"x" * 68 + b"\r\n")
-                await asyncio.sleep(0.02)  # 3.5 kB/s for three timeouts
+                await slow.say(b"x" * 198 + b"\r\n")
+                await asyncio.sleep(0.06)  # 3.3 kB/s for three timeouts
             await slow.say(b".\r\n", "250 2.0.0 queued")
         async with client(server) as dripping:
             await ready(dripping)
@@ -123,10 +123,10 @@ async def test_slow_content_lives_and_dripping_content_does_not(door: FakeDoor) 
 @on_both_loops
 async def test_a_commit_may_take_longer_than_a_timeout(door: FakeDoor) -> None:
     door.may_finish = asyncio.Event()
-    async with serving(config(), door, timeout_s=0.05) as server, client(server) as made:
+    async with serving(config(), door, timeout_s=0.3) as server, client(server) as made:
         await ready(made)
         await made.say(MESSAGE + b".\r\n")
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(0.6)
         door.may_finish.set()
         await made.said("250 2.0.0 queued")
 
@@ -229,6 +229,8 @@ async def test_a_client_that_reads_nothing_is_not_read(door: FakeDoor) -> None:
             while not server._connections:
                 await asyncio.sleep(0)
             (kept,) = server._connections
+            # Or the system would take megabytes of replies before anything comes to a stop.
+            kept._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
             while not kept._hold:
                 await asyncio.sleep(0)
             assert kept._transport.get_write_buffer_size() < 2_000_000

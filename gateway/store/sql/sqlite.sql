@@ -24,12 +24,17 @@ SELECT max(id) FROM message
 -- Names
 
 -- name: destination_find
-SELECT id FROM destination WHERE route = ?1 AND domain = ?2
+SELECT id FROM destination WHERE route = ?1 AND domain = ?2 AND seal IN (0, seal_of(id || '|' || ?1 || '|' || ?2))
 
 -- name: destination_add
-INSERT INTO destination (route, domain) VALUES (?1, ?2) RETURNING id
+INSERT INTO destination (id, route, domain, seal)
+VALUES ((SELECT coalesce(max(id), 0) + 1 FROM destination), ?1, ?2,
+    seal_of((SELECT coalesce(max(id), 0) + 1 FROM destination) || '|' || ?1 || '|' || ?2)) RETURNING id
 
 -- name: destination_name
+SELECT route, domain FROM destination WHERE id = ?1 AND seal IN (0, seal_of(id || '|' || route || '|' || domain))
+
+-- name: destination_shown
 SELECT route, domain FROM destination WHERE id = ?1
 
 -- name: key_find
@@ -54,8 +59,11 @@ DO UPDATE SET hash = excluded.hash, uuid = excluded.uuid, at = excluded.at, resu
 
 -- name: message_add
 INSERT INTO message (id, uuid, account, key, door, envelope_sender, header_from, subject, message_id, size,
-    header_size, body_hash, flags, tags, metadata, created_at, expires_at, priority, recipients, pieces, envid, send_at)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)
+    header_size, body_hash, flags, tags, metadata, created_at, expires_at, priority, recipients, pieces, envid, send_at,
+    seal)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22,
+    seal_of(?1 || '|' || ?3 || '|' || ?4 || '|' || ?6 || '|' || ?7 || '|' || ?10 || '|' || ?11 || '|' || ?13 || '|' || ?17
+        || '|' || ?18 || '|' || ?19 || '|' || ?20 || '|' || ?21, ?2, ?12))
 
 -- name: content_put
 INSERT INTO content (message, hash, bytes) VALUES (?1, ?2, ?3)
@@ -75,12 +83,12 @@ INSERT INTO staging (message, at) VALUES (?1, ?2) ON CONFLICT (message) DO UPDAT
 DELETE FROM staging WHERE message = ?1
 
 -- name: recipient_add
-INSERT INTO recipient (message, id, address, destination, updated_at, notify, orcpt)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+INSERT INTO recipient (message, id, address, destination, updated_at, notify, orcpt, seal)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, seal_of(?1 || '|' || ?2 || '|' || ?3 || '|' || ?4 || '|' || ?7))
 
 -- name: recipient_schedule
-INSERT INTO recipient (message, id, address, destination, updated_at, notify, orcpt, state, next_at)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'scheduled', ?8)
+INSERT INTO recipient (message, id, address, destination, updated_at, notify, orcpt, state, next_at, seal)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'scheduled', ?8, seal_of(?1 || '|' || ?2 || '|' || ?3 || '|' || ?4 || '|' || ?7))
 
 -- name: ready_add
 INSERT INTO ready (destination, priority, key, recipient, message) VALUES (?1, ?2, ?3, ?4, ?5)
@@ -105,8 +113,17 @@ WITH RECURSIVE due (id) AS (
 )
 SELECT id FROM due WHERE id IS NOT NULL
 
+-- name: ready_ranks
+WITH RECURSIVE present (rank) AS (
+    SELECT min(priority) FROM ready WHERE destination = ?1
+    UNION ALL
+    SELECT (SELECT min(priority) FROM ready WHERE destination = ?1 AND priority > present.rank)
+    FROM present WHERE present.rank IS NOT NULL
+)
+SELECT rank FROM present WHERE rank IS NOT NULL
+
 -- name: ready_keys
--- The keys above ?3 that have something ready in one lane, at most ?4 of them.
+-- The keys above ?3 that have something ready of one rank, at most ?4 of them.
 WITH RECURSIVE present (key) AS (
     SELECT min(key) FROM ready WHERE destination = ?1 AND priority = ?2 AND key > ?3
     UNION ALL
@@ -125,19 +142,38 @@ ORDER BY recipient LIMIT ?5
 DELETE FROM ready WHERE destination = ?1 AND priority = ?2 AND key = ?3 AND recipient BETWEEN ?4 AND ?5
 
 -- name: claim_recipient
-SELECT id, address, attempts, uncertain, notify, orcpt FROM recipient WHERE message = ?1 AND id = ?2
+-- Nothing where it is damaged.
+SELECT id, address, attempts, uncertain, notify, orcpt FROM recipient
+WHERE message = ?1 AND id = ?2 AND destination = ?3
+    AND seal IN (0, seal_of(message || '|' || id || '|' || address || '|' || destination || '|' || orcpt))
 
 -- name: claim_message
+-- Nothing where it is damaged.
 SELECT m.id, m.uuid, m.account, m.key, m.envelope_sender, m.header_from, m.message_id, m.size, m.header_size,
     m.body_hash, m.flags, m.created_at, m.expires_at, m.priority, m.recipients, m.pieces, m.envid, c.hash,
     c.bytes
 FROM message m LEFT JOIN content c ON c.message = m.id AND m.pieces = 1 AND m.size <= ?2
-WHERE m.id = ?1
+WHERE m.id = ?1 AND m.seal IN (0, seal_of(m.id || '|' || m.account || '|' || m.key || '|' || m.envelope_sender || '|' || m.header_from
+    || '|' || m.size || '|' || m.header_size || '|' || m.flags || '|' || m.expires_at || '|' || m.priority || '|'
+    || m.recipients || '|' || m.pieces || '|' || m.envid, m.uuid, m.body_hash))
 
 -- name: leased_add
 INSERT INTO leased (recipient, fence, until, owner, destination, priority, key, message, uncertain, recipients,
     pieces, expires_at, tell, once)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+
+-- name: ready_slice
+SELECT priority, key, recipient, message FROM ready
+WHERE destination = ?1 AND (priority, key, recipient) > (?2, ?3, ?4)
+ORDER BY priority, key, recipient LIMIT ?5
+
+-- name: leased_any
+SELECT 1 FROM leased WHERE recipient = ?1
+
+-- name: recipient_damaged
+UPDATE recipient SET state = 'failed', attempts = attempts + 1, next_at = 0, updated_at = ?3, reply = ?4, host = '',
+    bounce_class = ?5, scope = ?6, stage = 'store'
+WHERE message = ?1 AND id = ?2 RETURNING attempts, notify
 
 -- name: leased_renew
 UPDATE leased SET until = ?3 WHERE recipient = ?1 AND fence = ?2
@@ -250,7 +286,8 @@ WHERE r.message = ?1 AND r.state IN ('queued', 'deferred', 'held', 'scheduled')
     AND NOT EXISTS (SELECT 1 FROM leased l WHERE l.recipient = r.id)
 
 -- name: ready_remove
-DELETE FROM ready WHERE destination = ?1 AND priority = ?2 AND key = ?3 AND recipient = ?4
+-- Of both ranks of a priority (picking.py).
+DELETE FROM ready WHERE destination = ?1 AND priority IN (?2, ?2 + 3) AND key = ?3 AND recipient = ?4
 
 -- name: held_remove
 DELETE FROM held WHERE destination = ?1 AND recipient = ?2
@@ -290,6 +327,54 @@ FROM report p
 CROSS JOIN recipient r ON r.message = p.message AND r.id = p.recipient
 CROSS JOIN destination d ON d.id = r.destination
 WHERE p.message = ?1 ORDER BY p.recipient, p.kind LIMIT ?2
+
+
+-- What operators do
+
+-- name: suspension_add
+INSERT INTO suspension (route, domain, key, reason, since, until) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+RETURNING id, route, domain, key, reason, since, until
+
+-- name: suspensions_all
+SELECT id, route, domain, key, reason, since, until FROM suspension WHERE id > 0 ORDER BY id
+
+-- name: suspension_remove
+DELETE FROM suspension WHERE id = ?1 RETURNING id
+
+-- name: suspension_end
+DELETE FROM suspension WHERE id > 0 AND until <= ?1 RETURNING id
+
+-- name: operate_row
+SELECT r.message, r.id, r.state, r.destination, r.next_at, r.attempts, r.address, r.notify, m.priority, m.key,
+    m.recipients, m.pieces, m.expires_at, m.envelope_sender
+FROM recipient r CROSS JOIN message m ON m.id = r.message
+WHERE r.message = ?1 AND r.id = ?2 AND r.state IN ('queued', 'deferred', 'held', 'scheduled')
+
+-- name: ready_out
+-- Of both ranks of a priority (picking.py).
+DELETE FROM ready WHERE destination = ?1 AND priority IN (?2, ?2 + 3) AND key = ?3 AND recipient = ?4
+RETURNING recipient
+
+-- name: held_out
+DELETE FROM held WHERE destination = ?1 AND recipient = ?2 RETURNING recipient
+
+-- name: held_add
+INSERT INTO held (destination, recipient, priority, key, message) VALUES (?1, ?2, ?3, ?4, ?5)
+
+-- name: recipient_place
+UPDATE recipient SET state = ?3, next_at = ?4, updated_at = ?5 WHERE message = ?1 AND id = ?2
+
+-- name: recipient_redirect
+-- A damaged row is not sealed anew: it fails when it is claimed.
+UPDATE recipient SET destination = ?3, address = ?4, updated_at = ?5,
+    seal = seal_of(message || '|' || id || '|' || ?4 || '|' || ?3 || '|' || orcpt)
+WHERE message = ?1 AND id = ?2
+    AND seal IN (0, seal_of(message || '|' || id || '|' || address || '|' || destination || '|' || orcpt))
+
+-- name: recipient_bounce
+UPDATE recipient SET state = 'bounced', next_at = 0, updated_at = ?3, reply = ?4, host = '', bounce_class = ?5,
+    scope = ?6, stage = ''
+WHERE message = ?1 AND id = ?2
 
 
 -- Sweeping
@@ -370,15 +455,17 @@ SELECT destination, count(*), min(recipient) FROM held GROUP BY destination
 
 -- name: message_view
 SELECT m.id, m.uuid, m.account, k.name, m.door, m.envelope_sender, m.header_from, m.subject, m.message_id, m.size,
-    m.tags, m.metadata, m.created_at, m.expires_at
+    m.tags, m.metadata, m.created_at, m.expires_at, m.flags
 FROM message m CROSS JOIN key_ref k ON k.id = m.key
 WHERE m.uuid = ?1 AND (?2 IS NULL OR m.account = ?2)
 
 -- name: message_recipients
+-- The columns of a recipient are those of find_slice and find_row, too; place: 1 ready, 2 backoff, 4 schedule, 8 held,
+-- 16 in hand.
 SELECT r.id, r.address, r.state, r.attempts, w.at, m.expires_at, r.reply, r.host, r.bounce_class,
-    CASE WHEN l.recipient IS NOT NULL THEN 'lease' WHEN h.recipient IS NOT NULL THEN 'held'
-        ELSE coalesce(w.why, '') END,
-    r.updated_at, r.uncertain, d.route, d.domain
+    CASE WHEN l.recipient IS NOT NULL THEN 16 WHEN h.recipient IS NOT NULL THEN 8 WHEN w.why = 'schedule' THEN 4
+        WHEN w.why IS NOT NULL THEN 2 ELSE 1 END AS place,
+    r.updated_at, r.uncertain, d.route, d.domain, r.scope, r.stage
 FROM message m
 CROSS JOIN recipient r ON r.message = m.id
 CROSS JOIN destination d ON d.id = r.destination
@@ -395,13 +482,15 @@ SELECT expires_at, id FROM message WHERE uuid = ?1
 SELECT at, message FROM expiry WHERE (at, message) > (?1, ?2) ORDER BY at, message LIMIT 1 OFFSET ?3
 
 -- name: find_slice
--- Open recipients of the messages that expire after (?1, ?2) and not after (?3, ?4); NULL filters nothing. ?11 leaves
--- those that wait by backoff, or for what it names.
-SELECT m.uuid, k.name, m.account, m.envelope_sender, m.subject, m.created_at,
+-- Open recipients of the messages that expire after (?1, ?2), and of that one those above ?3, up to (?4, ?5); NULL
+-- filters nothing. ?10 is the domain of the destination, or of the address where a destination has none; ?13 a sum of
+-- places.
+SELECT m.id, m.uuid, k.name, m.account, m.envelope_sender, m.expires_at, m.subject,
     r.id, r.address, r.state, r.attempts, w.at, m.expires_at, r.reply, r.host, r.bounce_class,
-    CASE WHEN l.recipient IS NOT NULL THEN 'lease' WHEN h.recipient IS NOT NULL THEN 'held'
-        ELSE coalesce(w.why, '') END,
-    r.updated_at, r.uncertain, d.route, d.domain
+    CASE WHEN l.recipient IS NOT NULL THEN 16 WHEN h.recipient IS NOT NULL THEN 8 WHEN w.why = 'schedule' THEN 4
+        WHEN w.why IS NOT NULL THEN 2 ELSE 1 END AS place,
+    r.updated_at, r.uncertain, d.route, d.domain, r.scope, r.stage,
+    m.created_at
 FROM expiry e
 CROSS JOIN message m ON m.id = e.message
 CROSS JOIN key_ref k ON k.id = m.key
@@ -410,16 +499,69 @@ CROSS JOIN destination d ON d.id = r.destination
 LEFT JOIN waiting w ON w.at = r.next_at AND w.recipient = r.id
 LEFT JOIN leased l ON l.recipient = r.id
 LEFT JOIN held h ON h.destination = r.destination AND h.recipient = r.id
-WHERE (e.at, e.message) > (?1, ?2) AND (e.at, e.message) <= (?3, ?4)
-    AND (?5 IS NULL OR m.account = ?5)
-    AND (?6 IS NULL OR k.name = ?6)
-    AND (?7 IS NULL OR m.created_at < ?7)
-    AND (?8 IS NULL OR d.route = ?8)
-    AND (?9 IS NULL OR d.domain = ?9)
-    AND (?10 IS NULL OR r.state = ?10)
-    AND (?11 IS NULL OR w.why IN ('backoff', ?11))
+WHERE (e.at, e.message) >= (?1, ?2) AND (e.at, e.message) <= (?4, ?5)
+    AND (e.message <> ?2 OR r.id > ?3)
+    AND (?6 IS NULL OR m.account = ?6)
+    AND (?7 IS NULL OR m.key = ?7)
+    AND (?8 IS NULL OR m.created_at < ?8)
+    AND (?9 IS NULL OR d.route = ?9)
+    AND (?10 IS NULL OR d.domain = ?10 OR (d.domain = '' AND substr(r.address, -length(?10) - 1) = '@' || ?10))
+    AND (?11 IS NULL OR r.address = ?11)
+    AND (?12 IS NULL OR r.state = ?12)
     AND r.state IN ('queued', 'deferred', 'held', 'scheduled')
-ORDER BY e.at, e.message, r.id LIMIT ?12
+    AND place & ?13 <> 0
+ORDER BY e.at, e.message, r.id LIMIT ?14
+
+-- name: find_row
+-- One recipient, where it matches as in find_slice.
+SELECT m.id, m.uuid, k.name, m.account, m.envelope_sender, m.expires_at, m.subject,
+    r.id, r.address, r.state, r.attempts, w.at, m.expires_at, r.reply, r.host, r.bounce_class,
+    CASE WHEN l.recipient IS NOT NULL THEN 16 WHEN h.recipient IS NOT NULL THEN 8 WHEN w.why = 'schedule' THEN 4
+        WHEN w.why IS NOT NULL THEN 2 ELSE 1 END AS place,
+    r.updated_at, r.uncertain, d.route, d.domain, r.scope, r.stage,
+    m.created_at
+FROM recipient r
+CROSS JOIN destination d ON d.id = r.destination
+CROSS JOIN message m ON m.id = r.message
+CROSS JOIN key_ref k ON k.id = m.key
+LEFT JOIN waiting w ON w.at = r.next_at AND w.recipient = r.id
+LEFT JOIN leased l ON l.recipient = r.id
+LEFT JOIN held h ON h.destination = r.destination AND h.recipient = r.id
+WHERE r.message = ?1 AND r.id = ?2
+    AND (?3 IS NULL OR m.account = ?3)
+    AND (?4 IS NULL OR m.key = ?4)
+    AND (?5 IS NULL OR m.created_at < ?5)
+    AND (?6 IS NULL OR d.route = ?6)
+    AND (?7 IS NULL OR d.domain = ?7 OR (d.domain = '' AND substr(r.address, -length(?7) - 1) = '@' || ?7))
+    AND (?8 IS NULL OR r.address = ?8)
+    AND (?9 IS NULL OR r.state = ?9)
+    AND r.state IN ('queued', 'deferred', 'held', 'scheduled')
+    AND place & ?10 <> 0
+
+-- name: ready_page
+SELECT recipient, message, key FROM ready WHERE destination = ?1 AND recipient > ?2 ORDER BY recipient LIMIT ?3
+
+-- name: waiting_page
+-- By the index alone.
+SELECT recipient, at FROM waiting WHERE destination = ?1 AND recipient > ?2 ORDER BY recipient LIMIT ?3
+
+-- name: waiting_row
+SELECT recipient, message, key FROM waiting WHERE at = ?1 AND recipient = ?2
+
+-- name: held_page
+SELECT recipient, message, key FROM held WHERE destination = ?1 AND recipient > ?2 ORDER BY recipient LIMIT ?3
+
+-- name: leased_page
+SELECT recipient, message, key FROM leased WHERE recipient > ?1 ORDER BY recipient LIMIT ?2
+
+-- name: held_destination
+SELECT destination FROM held WHERE destination > ?1 ORDER BY destination LIMIT 1
+
+-- name: route_next
+SELECT route FROM destination WHERE route > ?1 ORDER BY route LIMIT 1
+
+-- name: route_destinations
+SELECT id FROM destination WHERE route = ?1 LIMIT ?2
 
 -- name: events_view
 SELECT e.seq, r.address, e.type, e.at, e.data

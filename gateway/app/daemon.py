@@ -1,0 +1,370 @@
+"""The daemon over an open data directory: listeners, delivery, control socket, and what looks after them.
+
+Guarantees: it is open when every listener accepts; a stop ends within its deadline, and whatever was acknowledged is in
+the store; a part that breaks down, without which there is no daemon, sets `fatal`.
+"""
+
+import asyncio
+import functools
+import logging
+import os
+import time
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+import gateway
+from gateway import observe
+from gateway.activation import Handed
+from gateway.api.admin import AdminServer, Pages
+from gateway.api.envelope import SHUTTING_DOWN
+from gateway.api.server import HttpServer
+from gateway.app.datadir import Core, log_terms
+from gateway.budget import Budget
+from gateway.config import Config
+from gateway.control import ControlServer
+from gateway.delivery.attempt import Couriers
+from gateway.delivery.explain import Explainer, Live
+from gateway.delivery.family import FamilyChoice
+from gateway.delivery.lifetime import Lifetime
+from gateway.delivery.passthrough import PassThrough
+from gateway.delivery.pool import Pool
+from gateway.delivery.reporting import Reporter
+from gateway.delivery.scheduler import Scheduler
+from gateway.delivery.signer import Signer
+from gateway.delivery.tls.mtasts_cache import StsPolicies
+from gateway.delivery.tls.policy import TlsPolicies
+from gateway.delivery.waits import Waits
+from gateway.doors import HttpDoor, SmtpDoor
+from gateway.local import LocalServer, socket_path
+from gateway.manage import Action
+from gateway.manage.log import LogActions
+from gateway.policy.guard import Guard
+from gateway.policyhost import PolicyHost
+from gateway.reload import Outcome, Reloader
+from gateway.runtime import Clock, Supervisor, notify_systemd, rfc3339
+from gateway.smtp.listener import SmtpServer
+from gateway.store.depth import Depth
+from gateway.watchdog import Watchdog
+
+CERTIFICATE_LOOK_S = 60.0
+STOP_FAILED_S = 6.0
+STATUS_S = 30.0  # how often the service manager is told what there is to do
+
+log = logging.getLogger("gateway")
+
+
+class Gateway(Core):
+    """The daemon: start, wait for `fatal` or a signal, stop. `watchdog_s`: how often a service manager wants to hear
+    from it; `handed`: sockets that listen already."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        clock: Clock | None = None,
+        log_stream: TextIO | None = None,
+        handed: Handed | None = None,
+        watchdog_s: float | None = None,
+    ) -> None:
+        super().__init__(config, clock=clock, log_stream=log_stream)
+        self.supervisor = Supervisor(on_fatal=self._task_died, on_error=_task_failed)
+        self.stop_timeout_s = 28.0  # promised: 30 s from SIGTERM to exit
+        self.reload_asked = asyncio.Event()
+        self.http: HttpServer
+        self.smtp: SmtpServer
+        self.admin: AdminServer
+        self._stopping = False
+        self._handed = Handed() if handed is None else handed
+        self._watchdog_s = watchdog_s
+        self._began = time.monotonic()
+        self._scheduler: Scheduler | None = None
+        self._signer: Signer
+        self._pool: Pool
+        self._waits: Waits
+        self._couriers: Couriers
+        self._reporter: Reporter
+        self._pass_through: PassThrough
+        self._guard: Guard
+        self._budget: Budget
+        self._control: ControlServer
+        self._reloader: Reloader
+        self._local: LocalServer | None = None
+        self._log_actions: LogActions
+
+    async def open(self) -> None:
+        """Start everything; returns when every listener accepts. Raises GatewayError, OSError (a busy port)."""
+        await super().open()
+        try:
+            self._make_delivery()
+            self._make_doors()
+            assert self._scheduler is not None
+            await self._scheduler.start()
+            self._reporter.start(self.supervisor)
+            await self.http.start()
+            await self.smtp.start()
+            if self._local is not None:
+                await self._local.start()
+            await self.admin.start()
+            self._handed.close()
+            await self._control.start()
+            self._start_followers()
+        except BaseException:
+            await self.supervisor.cancel_all()
+            await super().close()
+            raise
+
+    def _make_delivery(self) -> None:
+        config = self.config
+        figures = self.figures
+        self._signer = Signer(figures.outgoing)
+        self._signer.start()
+        self._pool = Pool(config.delivery, outgoing=figures.outgoing, connections=figures.connections)
+        self._waits = Waits(self.store, self.clock)
+        sts = StsPolicies(self.store.records, self.resolver, PolicyHost(self.resolver), self.clock)
+        life = Lifetime(self.clock)
+        self._couriers = Couriers(
+            config,
+            self.store,
+            self.resolver,
+            self._pool,
+            self._signer,
+            self.domains,
+            clock=self.clock,
+            families=FamilyChoice(self.resolver),
+            policies=TlsPolicies(self.resolver, sts),
+            life=life,
+        )
+        self._scheduler = Scheduler(
+            config.delivery,
+            self.store,
+            self._couriers,
+            self.supervisor,
+            clock=self.clock,
+            log=self.mail_log,
+            waits=self._waits,
+            figures=figures.delivery,
+            life=life,
+        )
+        told: dict[str, Any] = {"clock": self.clock, "log": self.mail_log}
+        self._reporter = Reporter(config, self.store, ids=self.ids, figures=figures.intake, **told)
+        self._pass_through = PassThrough(
+            config, self.store, self.resolver, figures=figures.delivery, intake=figures.intake, **told
+        )
+
+    def _make_doors(self) -> None:
+        config, figures = self.config, self.figures
+        self._log_actions = LogActions(self.mail_log, lambda: self.config.log)
+        # One for both doors, each of them.
+        self._guard = Guard(config.limits.auth_failures, self.clock)
+        self._budget = Budget(config.limits.buffers)
+        http_door = HttpDoor(
+            self.keys,
+            self.intake,
+            self.store,
+            limiter=self.limiter,
+            waits=self._waits,
+            pass_through=self._pass_through,
+            templates=self.templates,
+            clock=self.clock,
+            log=self.mail_log,
+            why_not_ready=self._why_not_ready,
+            guard=self._guard,
+            figures=figures.intake,
+        )
+        pages = self._pages()
+        self.http = HttpServer(
+            config,
+            http_door,
+            budget=self._budget,
+            handed=self._handed,
+            pages=pages,
+            figures=figures.http,
+            connections=figures.connections,
+        )
+        self.admin = AdminServer(config, pages, handed=self._handed)
+        smtp_door = SmtpDoor(
+            self.keys, self.intake, self.clock, self.mail_log, guard=self._guard, figures=figures.intake
+        )
+        shared: dict[str, Any] = {
+            "supervisor": self.supervisor,
+            "budget": self._budget,
+            "handed": self._handed,
+            "figures": figures.connections,
+        }
+        self.smtp = SmtpServer(config, smtp_door, **shared)
+        if config.local_key is not None:
+            self._local = LocalServer(config, config.local_key, socket_path(config), smtp_door, **shared)
+        parts = [self.manager.prepare, self.http.prepare, self.smtp.prepare]
+        self._reloader = Reloader(
+            config,
+            prepare=parts if self._local is None else [*parts, self._local.prepare],
+            follow=[self._reconfigure],
+            clock=self.clock,
+            on_broken=self._on_failed,
+        )
+        self._control = ControlServer(config.data_dir, self.actions(), self.supervisor)
+
+    def _pages(self) -> Pages:
+        """What monitoring reads: figures that nobody counts are looked up for it."""
+        figures = self.figures
+        figures.connections.open.read = lambda: {
+            ("http",): self.http.open_connections,
+            ("smtp",): self.smtp.open_connections,
+            **({("local",): self._local.open_connections} if self._local is not None else {}),
+        }
+        figures.ready.read = lambda: {(): 0 if self._readiness() else 1}
+        depth = Depth(self.store, figures.depth, lambda: self.config, self.clock)
+        return Pages(figures.metrics, refresh=depth.refresh, why_not_ready=self._readiness)
+
+    def _readiness(self) -> str | None:
+        """Why no mail is taken now, in public words."""
+        return SHUTTING_DOWN if self._stopping else self._why_not_ready()
+
+    def _start_followers(self) -> None:
+        """What looks after things from time to time."""
+        start = functools.partial(self.supervisor.start, critical=True)
+        start(self.manager.rotation.follow(), name="key-rotation")
+        start(self._reloader.on_signal(self.reload_asked), name="reload")
+        start(self._follow_certificate(), name="certificate")
+        start(self.space.follow(), name="space")
+        start(self.figures.loop.watch(), name="loop lag")
+        if "NOTIFY_SOCKET" in os.environ:
+            start(self._tell_status(), name="status")
+        if self._watchdog_s is not None:
+            assert self._scheduler is not None
+            vital = {"the store": self.store.answers, "the scheduler": self._scheduler.progresses}
+            start(Watchdog(self._watchdog_s, vital).run(), name="watchdog")
+
+    async def _follow_certificate(self) -> None:
+        """HTTP's certificate is read again when its files change (the SMTP listener sees to its own)."""
+        while True:
+            await asyncio.sleep(CERTIFICATE_LOOK_S)
+            self.http.refresh_certificate()
+
+    async def _tell_status(self) -> None:
+        while True:
+            notify_systemd(f"STATUS={self._in_a_line()}")
+            await asyncio.sleep(STATUS_S)
+
+    def _in_a_line(self) -> str:
+        assert self._scheduler is not None
+        why_not = self._why_not_ready()
+        queued = f"{self.store.backlog().messages} queued, {self._scheduler.on_the_wire} on the wire"
+        return queued + (f"; not ready: {why_not}" if why_not else "")
+
+    def _reconfigure(self, config: Config) -> None:
+        """Another configuration in place of the one in force, for all that cannot refuse it."""
+        assert self._scheduler is not None
+        if config.log != self.config.log or self._log_actions.changed:
+            self._log_actions.changed = False
+            observe.setup_logging(config.log.level, as_json=config.log.format == "json", stream=self._stream)
+            self.mail_log.reconfigure(**log_terms(config))
+        self.config = config
+        self.store.reconfigure(config.retention)
+        self.space.reconfigure(config.limits)
+        self.resolver.reconfigure(config.dns.nameservers, trust_ad=config.dns.trust_ad)
+        self.intake.reconfigure(config)
+        self._found_templates.reconfigure(config.templates)
+        self._budget.resize(config.limits.buffers)
+        self._guard.reconfigure(config.limits.auth_failures)
+        self._pool.reconfigure(config.delivery)
+        self._couriers.reconfigure(config)
+        self._scheduler.reconfigure(config.delivery)
+        self._reporter.reconfigure(config)
+        self._pass_through.reconfigure(config)
+
+    async def close(self) -> None:
+        """Stop: accept nothing new, finish what is on the wire, give back the rest, write everything."""
+        assert self._scheduler is not None
+        loop = asyncio.get_running_loop()
+        if self.store.failed:
+            self.stop_timeout_s = min(self.stop_timeout_s, STOP_FAILED_S)  # no result can be written any more
+        deadline = loop.time() + self.stop_timeout_s
+        self._stopping = True
+        await self._control.stop()
+        self._waits.close()
+        doors = (self.http, self.smtp) if self._local is None else (self.http, self.smtp, self._local)
+        await asyncio.gather(
+            *(door.stop(self.stop_timeout_s / 2) for door in doors),
+            self._scheduler.stop(max(0.0, deadline - loop.time() - 3)),
+        )
+        await self.supervisor.cancel_all(timeout_s=2)
+        await self.admin.stop()
+        await self._pool.close()
+        await self._signer.close()
+        await super().close()
+
+    def actions(self) -> Mapping[str, Action]:
+        mine: dict[str, Action] = {"queue.retry": self._retry, "reload": self._reload, "status": self._status}
+        mine |= {"log.show": self._log_actions.show, "log.level": self._log_actions.level}
+        assert self._scheduler is not None
+        lanes = self._scheduler.lanes
+        live = Live(lambda: self._couriers.unreachable, lambda: self._pool.connections, lanes)
+        ways = self._couriers.ways
+        mine["queue.explain"] = Explainer(lambda: self.config, self.store, ways, self.domains, live=live).explain
+        return {**super().actions(), **mine}
+
+    async def _reload(self, args: dict[str, Any]) -> Any:
+        del args
+        return _shown(await self._reloader.reload())
+
+    async def _status(self, args: dict[str, Any]) -> Any:
+        """What an operator wants to know first."""
+        del args
+        assert self._scheduler is not None
+        last = self._reloader.last
+        return {
+            "pid": os.getpid(),
+            "version": gateway.__version__,
+            "uptime_s": int(time.monotonic() - self._began),
+            "config": str(self.config.path.absolute()) if self.config.path is not None else None,
+            "listeners": [
+                *({"door": "http", "listen": str(address)} for address in self.http.addresses),
+                *({"door": "smtp", "listen": str(address)} for address in self.smtp.addresses),
+                *([{"door": "local", "listen": str(self._local.path)}] if self._local is not None else []),
+                *([{"door": "admin", "listen": str(self.admin.address)}] if self.admin.address is not None else []),
+            ],
+            "ready": self._why_not_ready() is None,
+            "why_not_ready": self._why_not_ready(),
+            "detail": self._trouble() or None,
+            "queue": (await self.manager.actions()["queue.summary"]({"limit": 1}))["total"],
+            "on_the_wire": self._scheduler.on_the_wire,
+            "last_reload": _shown(last) if last is not None else None,
+        }
+
+    async def _retry(self, args: dict[str, Any]) -> Any:
+        """An operator who says "now" means it: destinations that nobody answered for are tried again too."""
+        self._couriers.unreachable.clear()
+        return await self.manager.queue_retry(args)
+
+    def _why_not_ready(self) -> str | None:
+        if self.fatal.done() or self.store.away:
+            return "the queue cannot be written"
+        return "there is no room for more mail" if self.space.shortage else None
+
+    def _trouble(self) -> str:
+        """The same, for who operates it."""
+        return (self.fatal.result() if self.fatal.done() else "") or self.store.away or self.space.shortage
+
+    def _on_ready(self) -> None:
+        if self._scheduler is not None:
+            self._scheduler.kick()
+
+    def _task_died(self, name: str, error: BaseException) -> None:
+        log.error("the task %s died", name, exc_info=error)
+        self._on_failed(f"the task {name} died: {error!r}")
+
+
+def _shown(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "at": rfc3339(outcome.at),
+        "ok": not outcome.problems,
+        "applied": list(outcome.applied),
+        "needs_restart": list(outcome.restart),
+        "warnings": list(outcome.warnings),
+        "problems": list(outcome.problems),
+    }
+
+
+def _task_failed(name: str, error: BaseException) -> None:
+    log.error("the task %s failed", name, exc_info=error)

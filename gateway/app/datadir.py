@@ -1,0 +1,215 @@
+"""A data directory opened by one process: lock, store, keys, domains, intake and the actions on them.
+
+Guarantees: one process at a time; what was opened is closed again, also where a part of it fails to open. It sends
+nothing and listens nowhere (daemon.py does).
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import functools
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+from gateway import observe
+from gateway.api import message as api_message
+from gateway.api.figures import Figures
+from gateway.config import Config
+from gateway.delivery import explain
+from gateway.errors import StoreError
+from gateway.intake import Intake, Room
+from gateway.manage import Action, Manager
+from gateway.manage.backup import BackupActions
+from gateway.manage.export import ExportActions
+from gateway.observe import MailLog
+from gateway.policy.auth import KeyRing
+from gateway.policy.domains import Domains
+from gateway.policy.limits import Limiter
+from gateway.policy.templates import Templates
+from gateway.resolver import Resolver
+from gateway.runtime import Clock, IdSource, show_id
+from gateway.store.backup import Snapshots
+from gateway.store.ballast import Ballast
+from gateway.store.space import Space
+from gateway.store.sqlite import SqliteStore
+from gateway.store.vault import Vault, load_master_key
+from gateway.templates import TemplateManager
+
+LOCK_NAME = "lock"
+LOG_FLUSH_S = 0.1
+
+
+class DataDirLocked(StoreError):
+    """Another process serves this data directory."""
+
+
+class Core:
+    """A data directory opened by this process alone."""
+
+    def __init__(self, config: Config, *, clock: Clock | None = None, log_stream: TextIO | None = None) -> None:
+        self.config = config
+        self.clock = clock or Clock()
+        self.keys = KeyRing()
+        self.domains = Domains()
+        self.figures = Figures()
+        self._stream = log_stream or sys.stderr
+        self._lock: int | None = None
+        self.opening = False  # the store, which may take its time: a migration is one transaction
+        self._ballast = Ballast(config.database_path.parent)
+        self.store: SqliteStore
+        self.space: Space
+        self.ids: IdSource
+        self.resolver: Resolver
+        self.manager: Manager
+        self.limiter: Limiter
+        self.templates: TemplateManager
+        self.intake: Intake
+        self.mail_log: MailLog
+        self._exports: ExportActions
+        self._snapshots = Snapshots(config.database_path)
+        self._backups = BackupActions(lambda: self.config, self._snapshots, self.clock)
+        self.fatal: asyncio.Future[str]
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def open(self) -> None:
+        """Take the data directory. Raises StoreError."""
+        config = self.config
+        loop = asyncio.get_running_loop()
+        self.fatal = loop.create_future()
+        self._lock = _lock(config.data_dir)
+        self.mail_log = MailLog(
+            self._stream,
+            **log_terms(config),
+            defer=functools.partial(loop.call_later, LOG_FLUSH_S),
+        )
+        self.opening = True
+        self.store = await SqliteStore.open(
+            config.database_path,
+            clock=self.clock,
+            retention=config.retention,
+            on_ready=self._on_ready,
+            on_failed=self._on_failed,
+            make_room=self._ballast.give_up,
+            figures=self.figures.store,
+        )
+        self.opening = False
+        try:
+            await self._furnish()
+        except BaseException:
+            await Core.close(self)
+            raise
+
+    async def _furnish(self) -> None:
+        """Everything over an open store."""
+        config = self.config
+        place = config.database_path.parent
+        self.space = Space(place, config.limits, self.store.backlog, self.store.uncopied_bytes, ballast=self._ballast)
+        self.space.look()
+        self.ids = IdSource(self.clock, last=self.store.last_id)
+        self.resolver = Resolver(config.dns.nameservers, trust_ad=config.dns.trust_ad, figures=self.figures.resolver)
+        self.manager = Manager(
+            config,
+            self.store.records,
+            Vault(load_master_key(config.data_dir)),
+            self.store,
+            keys=self.keys,
+            domains=self.domains,
+            clock=self.clock,
+            lookup=self.resolver.txt,
+        )
+        await self.manager.load()
+        self._backups.clear()
+        self._exports = ExportActions(self.store, self.clock)
+        self.limiter = Limiter(self.clock)
+        self._found_templates = templates = Templates(self.store.records, config.templates)
+        self.templates = TemplateManager(self.store.records, templates, clock=self.clock)
+        self.intake = Intake(
+            config,
+            self.store,
+            self.domains,
+            limiter=self.limiter,
+            templates=templates,
+            clock=self.clock,
+            ids=self.ids,
+            log=self.mail_log,
+            figures=self.figures.intake,
+            room=Room(self.space.take, lambda: self.store.away),
+        )
+
+    async def close(self) -> None:
+        await self._snapshots.close()
+        await self.store.close()
+        self.mail_log.flush()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def actions(self) -> Mapping[str, Action]:
+        """What the CLI may ask for."""
+        return {
+            **self.manager.actions(),
+            **self.templates.actions(),
+            **self._backups.actions(),
+            **self._exports.actions(),
+            "queue.explain": self._explain,
+            "send": self._send,
+        }
+
+    async def _explain(self, args: dict[str, Any]) -> Any:
+        store = self.store
+        return await explain.alone(self.config, store, store.records, self.resolver, self.domains).explain(args)
+
+    async def _send(self, args: dict[str, Any]) -> Any:
+        principal = self.keys.named(str(args["key"]), self.clock.now_ms())
+        submission = api_message.parse(args["body"], self.config.limits)
+        receipt = await self.intake.submit(principal, submission, idempotency=None, client="cli")
+        return {"message_id": show_id("eml_", receipt.uuid), "status": receipt.status}
+
+    def _on_ready(self) -> None:
+        """Nothing delivers here; the daemon will."""
+
+    def _on_failed(self, reason: str) -> None:
+        if not self.fatal.done():
+            self.fatal.set_result(reason)
+
+
+def log_terms(config: Config) -> dict[str, bool]:
+    """What the mail log is made with."""
+    return {"as_json": config.log.format == "json", "enabled": observe.tells_mail(config.log.level)}
+
+
+@contextlib.contextmanager
+def locked(data_dir: Path) -> Iterator[None]:
+    """A data directory that nobody serves meanwhile, made where there is none. Raises DataDirLocked, StoreError."""
+    descriptor = _lock(data_dir)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(data_dir: Path) -> int:
+    """Hold the data directory for this process; the lock goes with it, however it ends."""
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(data_dir / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreError(f"the data directory {data_dir} cannot be used: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise DataDirLocked(f"another mail-gateway serves {data_dir}") from error
+    return descriptor

@@ -1,0 +1,170 @@
+"""`mail-gateway export`: what is queued as files, to be kept or to be sent by another system.
+
+Guarantees: a message as it is stored, byte for byte, in ID.eml, and its envelope, recipients and state in ID.json; a
+file has its name once it is whole. In an mbox (mbox.py) the line ends are LF. Nothing is changed in the queue: what is
+exported is delivered too, unless it is held, suspended or cancelled. It is not synced to disk: it can be made again.
+"""
+
+import argparse
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, Final
+
+from gateway.cli import connect, datadir, mbox, output, queuetable
+from gateway.errors import GatewayError, StoreError
+from gateway.manage.export import ExportActions
+from gateway.runtime import Clock
+from gateway.store.sqlite import SqliteStore
+
+EXIT_INCOMPLETE: Final = 1
+_NOT_SHOWN: Final = frozenset({"content", "fault", "number"})
+
+Act = Callable[[str, dict[str, Any]], Any]
+Put = Callable[[Any, bytes], None]
+
+
+class ExportError(GatewayError):
+    """Nothing can be written there."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """The command; returns its exit code."""
+    which = queuetable.filter_of(arguments)
+    desk = connect.Desk(arguments)
+    try:
+        session = desk.ask_daemon("export.begin", which)
+        if session is not None:
+            result = _export(desk.ask_daemon, session, arguments)
+        else:
+            with _alone(arguments) as act:
+                result = _export(act, act("export.begin", which), arguments)
+    except OSError as error:
+        raise ExportError(f"{_where(arguments)} cannot be written: {error.strerror}") from error
+    for fault in result["damaged"]:
+        output.complain(f"{fault['id']} is not exported: {fault['text']}")
+    queued = f"{output.count(result['messages'], 'message')}, {output.count(result['recipients'], 'recipient')}"
+    output.emit(arguments, result, lambda _: print(f"{_where(arguments)}: {queued}."))
+    return EXIT_INCOMPLETE if result["damaged"] else 0
+
+
+def _where(arguments: argparse.Namespace) -> Path:
+    where: Path = arguments.mbox or arguments.directory
+    return where
+
+
+def _export(act: Act, session: Any, arguments: argparse.Namespace) -> Any:
+    """All that matches, a part at a time: no more than one part and one message is held here."""
+    messages = recipients = 0
+    damaged: list[dict[str, str]] = []
+    last = ""
+    with _place(arguments) as put:
+        for message in _messages(act, session):
+            try:
+                content = _content(act, message)
+            except GatewayError as error:
+                damaged.append({"id": message["id"], "text": str(error)})
+                continue
+            if content is None:
+                continue
+            put({name: value for name, value in message.items() if name not in _NOT_SHOWN}, content)
+            messages += message["id"] != last
+            recipients += len(message["recipients"])
+            last = message["id"]
+    return {"messages": messages, "recipients": recipients, "damaged": damaged}
+
+
+def _messages(act: Act, session: Any) -> Iterator[Any]:
+    end = False
+    while not end:
+        part = act("export.next", session)
+        end = part["end"]
+        yield from part["messages"]
+
+
+def _content(act: Act, message: Any) -> bytes | None:
+    """Whole; None where it was delivered meanwhile. Raises StoreError, ActionError."""
+    if message["fault"]:
+        raise StoreError(message["fault"])
+    if message["content"] is not None:
+        return base64.b64decode(message["content"])
+    pieces = bytearray()
+    index = 0
+    while len(pieces) < message["size"]:
+        wanted = {"id": message["id"], "number": message["number"], "index": index}
+        piece = act("export.piece", wanted)["content"]
+        if piece is None:
+            return None
+        pieces += base64.b64decode(piece)
+        index += 1
+    return bytes(pieces)
+
+
+@contextlib.contextmanager
+def _alone(arguments: argparse.Namespace) -> Iterator[Act]:
+    """The store, opened by us for the whole of the export."""
+    settings = datadir.read_settings(arguments)
+    datadir.require(settings.database_path)
+    with datadir.held(settings, datadir.DOES_NOT_ANSWER), asyncio.Runner() as runner:
+        with datadir.as_owner(settings.data_dir):
+            store = runner.run(SqliteStore.open(settings.database_path))
+        actions = ExportActions(store, Clock()).actions()
+
+        async def act(action: str, args: dict[str, Any]) -> Any:
+            return await actions[action](args)
+
+        try:
+            yield lambda action, args: runner.run(act(action, args))
+        finally:
+            with datadir.as_owner(settings.data_dir):
+                runner.run(store.close())
+
+
+@contextlib.contextmanager
+def _place(arguments: argparse.Namespace) -> Iterator[Put]:
+    """Where messages go: two files each in a directory that was empty, or one file for all."""
+    if arguments.mbox is not None:
+        if arguments.mbox.is_dir():
+            raise ExportError(f"{arguments.mbox} is a directory: name a file")
+        with _draft(arguments.mbox) as file:
+            yield lambda message, content: _append(file, message, content)
+        return
+    directory: Path = arguments.directory
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if any(directory.iterdir()):
+        raise ExportError(f"{directory} is not empty: name another directory")
+    yield lambda message, content: _put(directory, message, content)
+
+
+def _append(file: IO[bytes], message: Any, content: bytes) -> None:
+    file.write(mbox.entry(message, content, time.time()))
+
+
+def _put(directory: Path, message: Any, content: bytes) -> None:
+    described = directory / f"{message['id']}.json"
+    if described.exists():  # further recipients of the same message
+        known = json.loads(described.read_text(encoding="utf-8"))
+        message = known | {"recipients": known["recipients"] + message["recipients"]}
+    else:
+        with _draft(directory / f"{message['id']}.eml") as file:
+            file.write(content)
+    with _draft(described) as file:
+        file.write((json.dumps(message, indent=2) + "\n").encode())
+
+
+@contextlib.contextmanager
+def _draft(path: Path) -> Iterator[IO[bytes]]:
+    """A file that has its name once it is whole, readable by its owner only."""
+    draft = path.with_name(f".{path.name}.part")
+    draft.unlink(missing_ok=True)
+    try:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+            yield file
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,65 @@
+"""A database that was restored from a backup: its queue is that of an earlier moment, and is marked so.
+
+Guarantees: what was queued at the backup may have been delivered after it, so it is `possible_duplicate` from here on;
+mail that is to be delivered at most once is held, with an event that says why; all of it or nothing is written. It does
+not decide whether the rest is delivered: who restores does.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from gateway.store import connection, db
+from gateway.store.connection import Database
+from gateway.store.db import Transaction
+from gateway.store.settlement import EventData
+
+ONCE_NOTE: Final = (
+    "restored from a backup: it may have been delivered since, and this mail is to be delivered at most once"
+)
+_MOVES: Final = ("once_leave_ready", "once_leave_waiting", "once_leave_leased", "once_hold")
+
+
+@dataclass(frozen=True, slots=True)
+class Doubts:
+    """How many recipients are marked, and how many of them are held because they are to get it at most once."""
+
+    marked: int
+    held: int
+
+
+def mark(database: Path, now: int) -> Doubts:
+    """Mark what is in doubt in a database of the current schema that nobody else has open. Raises StoreError."""
+    sql = db.load("restored")
+    opened = connection.open_writer(database)
+    try:
+        return _mark(opened, sql, now)
+    except Exception as error:  # noqa: BLE001 - raised again, as ours
+        opened.rollback()
+        translated = connection.translate(error)
+        raise translated from (None if translated is error else error)
+    finally:
+        opened.close()
+
+
+def _mark(database: Database, sql: db.Statements, now: int) -> Doubts:
+    database.begin()
+    tx = Transaction(database.cursor())
+    tx.all(sql["doubt"], (now,))
+    marked = _number(tx, "SELECT changes()")
+    tx.all(sql["once_open"], (now,))
+    for statement in _MOVES:
+        tx.all(sql[statement])
+    tx.all(sql["once_held"], (now,))
+    said = msgspec.json.encode(EventData(note=ONCE_NOTE)).decode()
+    tx.all(sql["once_told"], (now, _number(tx, sql["last_event"]), said))
+    held = _number(tx, sql["once_count"])
+    database.commit()
+    return Doubts(marked, held)
+
+
+def _number(tx: Transaction, sql: str) -> int:
+    row = tx.one(sql)
+    return int(row[0]) if row is not None and row[0] is not None else 0

@@ -1,0 +1,1 @@
+"""The worst days: no disk, no files, a disk that lies or rots."""

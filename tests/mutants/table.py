@@ -1,0 +1,101 @@
+"""Ten faults, each one line of the gateway changed, and the test that must see it.
+
+Two more stand beside the slow tests that see them: a store that does not sync (tests/crash/test_power_cut.py) and
+an answer before the commit as a client sees it (tests/crash/test_kill.py).
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """`old` stands exactly once in `file` (relative to the package) and becomes `new`; `test` is a node id of pytest
+    that passes without it."""
+
+    breaks: str
+    file: str
+    old: str
+    new: str
+    test: str
+
+
+LEASE: Final = "destination, priority, key, message, uncertain, recipients, pieces, expires_at, tell"
+
+MUTANTS: Final = (
+    # Durability
+    Mutant(
+        "callers hear of it before the commit",
+        "store/writer.py",
+        "        self._database.commit()\n",
+        "        self._call(self._resolve, outcomes, [transaction])\n        self._database.commit()\n",
+        "tests/store/test_sqlite.py::test_trap_22_what_was_not_written_is_not_acknowledged",
+    ),
+    Mutant(
+        "a failed fsync is believed the second time",
+        "store/connection.py",
+        "return Trouble.LOST if lost else Trouble.JOB",
+        "return Trouble.JOB",
+        "tests/store/test_sqlite.py::test_after_a_failed_fsync_nothing_is_written",
+    ),
+    Mutant(
+        "a transaction begins without the lock",
+        "store/connection.py",
+        '"BEGIN IMMEDIATE"',
+        '"BEGIN DEFERRED"',
+        "tests/store/test_locking.py::test_another_program_cannot_write_into_our_transaction",
+    ),
+    # Duplicates
+    Mutant(
+        "a result counts whoever holds the lease by now",
+        "store/sql/sqlite.sql",
+        f"SELECT recipient, fence, {LEASE}\nFROM leased WHERE recipient = ?1 AND fence = ?2\n",
+        f"SELECT recipient, ?2, {LEASE}\nFROM leased WHERE recipient = ?1\n",
+        "tests/store/test_settle.py::test_a_stale_fence_changes_nothing",
+    ),
+    Mutant(
+        "what a dead process had in hand comes back unmarked",
+        "store/leases.py",
+        '        many(self._sql["recipient_uncertain"], doubtful)\n',
+        "",
+        "tests/store/test_time.py::test_what_a_dead_process_had_in_hand_comes_back_marked",
+    ),
+    # Doors
+    Mutant(
+        "a bare line feed ends a message",
+        "smtp/content.py",
+        "        self._raw += data\n",
+        '        self._raw += data.replace(b"\\n.\\n", b"\\r\\n.\\r\\n")\n',
+        "tests/security/test_smtp_smuggling.py::test_no_second_transaction",
+    ),
+    Mutant(
+        "line ends pass into header fields",
+        "message/header.py",
+        "    if (found := _CONTROL.search(text)) is not None:\n",
+        "    if (found := None) is not None:\n",
+        "tests/unit/test_header.py::test_no_control_character_becomes_a_header",
+    ),
+    # Delivery
+    Mutant(
+        "one RCPT too many is refused for good",
+        "delivery/verdict.py",
+        'if word.code == _ABORTED and word.stage == "rcpt":\n        return False',
+        'if word.code == _ABORTED and word.stage == "rcpt":\n        return True',
+        "tests/unit/test_verdict.py::test_state",
+    ),
+    Mutant(
+        "an enforced MTA-STS policy is taken for advice",
+        "delivery/tls/policy.py",
+        "sts.mode is Mode.ENFORCE:",
+        "sts.mode is Mode.NONE:",
+        "tests/unit/test_tlspolicy.py::test_a_host_that_an_enforced_policy_does_not_name_is_not_contacted",
+    ),
+    # Trust
+    Mutant(
+        "a signature allows further fields",
+        "message/dkim.py",
+        "range(counts[rank] + 1)",
+        "range(counts[rank])",
+        "tests/unit/test_dkim.py::test_adding_an_instance_of_any_signed_field_breaks_the_signature",
+    ),
+)
