@@ -3,6 +3,8 @@
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 ARGS :=
+# Half of what the tests do is waiting: two workers more than there are cores.
+WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 2)
 # Compiled files of tests and package are kept: without them every process of a run compiles all of it anew.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -14,18 +16,18 @@ run: .venv/ready
 	@exec $(BIN)/mail-gateway dev $(ARGS)
 
 test: .venv/ready-dev
-	@$(BIN)/pytest -q -n auto
+	@GATEWAY_FUZZ_EXAMPLES=25 $(BIN)/pytest -q -n $(WORKERS)
 
-# One after the other: the slow ones use real daemons and measure themselves.
+# All tests, with more examples. The slow ones, one after the other: they use real daemons and measure themselves.
 test-full: .venv/ready-dev
-	@GATEWAY_FUZZ_EXAMPLES=200 $(BIN)/pytest -q -m 'slow or not slow'
+	@GATEWAY_FUZZ_EXAMPLES=200 $(BIN)/pytest -q -n $(WORKERS); fast=$$?; $(BIN)/pytest -q -m slow && exit $$fast
 
 check: .venv/ready-dev
 	@$(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ."; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache >/dev/null || $(BIN)/lint-imports --no-cache
-	@$(BIN)/pytest -q -n auto tests/unit tests/store tests/bad_configs
+	@$(BIN)/pytest -q -n $(WORKERS) tests/unit tests/store tests/bad_configs
 
 bench: .venv/ready-dev
 	@$(BIN)/python -m benchmarks.run

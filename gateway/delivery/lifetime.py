@@ -62,7 +62,6 @@ class Lifetime:
     def _back(self, step_ms: int) -> None:
         self._held_ms = max(0, self._held_ms - step_ms)
         log.warning(
-            "the clock was set back by %.1f h: mail that waits for another try waits longer by as much; "
-            "`queue retry --all` tries it now",
+            "the clock was set back by %.1f h: mail that waits for another try waits longer by as much",
             step_ms / _HOUR_MS,
         )

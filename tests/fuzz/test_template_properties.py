@@ -1,5 +1,6 @@
 """Properties of templates on generated and on hostile text."""
 
+import gc
 import html
 import sys
 from types import FrameType
@@ -117,6 +118,7 @@ def work_of(text: str) -> int:
         return trace
 
     before = sys.gettrace()
+    gc.disable()  # what it calls would be counted
     sys.settrace(trace)
     try:
         template.parse(counted)
@@ -124,6 +126,7 @@ def work_of(text: str) -> int:
         pass
     finally:
         sys.settrace(before)
+        gc.enable()
     return counted.seen + lines
 
 

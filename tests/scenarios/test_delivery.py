@@ -68,6 +68,7 @@ def test_each_recipient_has_its_own_fate(make_daemon: MakeDaemon) -> None:
     assert listed[0]["next_attempt_at"] is not None
 
 
+@pytest.mark.slow
 def test_what_is_accepted_waits_for_the_next_hop(make_daemon: MakeDaemon) -> None:
     port = free_port()
     daemon = make_daemon(relay_to(port))
@@ -85,6 +86,7 @@ def test_what_is_accepted_waits_for_the_next_hop(make_daemon: MakeDaemon) -> Non
     assert (recipient["attempts"], recipient["possible_duplicate"]) == (2, False)
 
 
+@pytest.mark.slow
 def test_a_kept_connection_carries_many_messages(make_daemon: MakeDaemon) -> None:
     with Sink(dot_delay_s=0.02) as sink, make_daemon(relay_to(sink.port)) as daemon:
         for number in range(40):

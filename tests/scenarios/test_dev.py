@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.peers.client import http_send, message_bytes, message_json, smtp_send
 from tests.peers.daemon import ROOT
 from tests.peers.process import free_port, require
@@ -70,6 +72,7 @@ def test_the_printed_lines_work(tmp_path: Path) -> None:
     assert '"captured"' in done.stdout
 
 
+@pytest.mark.slow
 def test_a_busy_port_names_the_option(tmp_path: Path) -> None:
     http_port = free_port()
     with _dev(tmp_path, http_port, free_port()):

@@ -39,6 +39,7 @@ def _knocks_in_vain(daemon: Daemon, secret: str) -> None:
         smtp_send(daemon.smtp_port, "shop@example.com", [RECIPIENT], b"x\r\n", secret=secret)
 
 
+@pytest.mark.slow
 def test_a_key_sends_only_as_it_may(make_daemon: MakeDaemon, sink: Sink) -> None:
     with make_daemon(relay_to(sink.port)) as daemon:
         secret = daemon.json("key", "create", "web", "--from", "*@example.com")["secret"]
@@ -54,6 +55,7 @@ def test_a_key_sends_only_as_it_may(make_daemon: MakeDaemon, sink: Sink) -> None
     assert sink.transactions == []
 
 
+@pytest.mark.slow
 def test_one_account_does_not_see_anothers_mail(make_daemon: MakeDaemon, sink: Sink) -> None:
     with make_daemon(relay_to(sink.port)) as daemon:
         secret = daemon.json("key", "create", "other", "--account", "other")["secret"]
@@ -64,6 +66,7 @@ def test_one_account_does_not_see_anothers_mail(make_daemon: MakeDaemon, sink: S
     assert (foreign.status, foreign.body["error"]["code"]) == (404, "not_found")
 
 
+@pytest.mark.slow
 def test_a_domain_added_while_the_daemon_runs_is_signed(make_daemon: MakeDaemon, sink: Sink) -> None:
     with make_daemon(relay_to(sink.port)) as daemon:
         http_send(daemon.http_port, message_json(RECIPIENT))
@@ -81,6 +84,7 @@ def test_a_domain_added_while_the_daemon_runs_is_signed(make_daemon: MakeDaemon,
     assert opendkim.verify_dkimpy(later.content, txt)
 
 
+@pytest.mark.slow
 def test_two_daemons_do_not_share_a_data_directory(make_daemon: MakeDaemon, sink: Sink) -> None:
     with make_daemon(relay_to(sink.port)) as first:
         second = make_daemon({**relay_to(sink.port), "data_dir": str(first.data)})
@@ -90,6 +94,7 @@ def test_two_daemons_do_not_share_a_data_directory(make_daemon: MakeDaemon, sink
         sink.wait_for(1)
 
 
+@pytest.mark.slow
 def test_a_busy_port_is_explained(make_daemon: MakeDaemon, sink: Sink) -> None:
     daemon = make_daemon(relay_to(sink.port))
     with socket.create_server(("127.0.0.1", daemon.smtp_port)), pytest.raises(RuntimeError):
