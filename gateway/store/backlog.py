@@ -21,10 +21,9 @@ class Tally:
     def __init__(self, database: Database) -> None:
         sql = db.load("tally")
         self._database = database
-        self._cursor = database.cursor()
         self._get = sql["tally_get"]
         for name in ("tally_table", "tally_count", "tally_more", "tally_less"):
-            self._cursor.execute(sql[name]).fetchall()
+            database.cursor().execute(sql[name]).fetchall()
         self._bytes = database.used_bytes()
         self._looked_at = time.monotonic()
 
@@ -34,5 +33,5 @@ class Tally:
         if now - self._looked_at >= LOOK_S:
             self._looked_at = now
             self._bytes = self._database.used_bytes()
-        ((messages,),) = self._cursor.execute(self._get).fetchall()
+        ((messages,),) = self._database.cursor().execute(self._get).fetchall()
         return Backlog(messages, self._bytes)

@@ -74,16 +74,19 @@ class Database:
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
+        self._cursor = connection.cursor()
         self.wal_pages = 0
         connection.set_wal_hook(self._note_commit)  # after the pragmas: wal_autocheckpoint would replace it
 
     def cursor(self) -> Cursor:
-        return self._connection.cursor()
+        """The one that there is. One for each transaction would leave some bytes behind for ever: it would come to
+        its end in the loop's thread while the connection is used in another."""
+        return self._cursor
 
     def begin(self) -> None:
         # IMMEDIATE: a deferred transaction that turns into a writing one fails at once where a reader was
         # busy.
-        self._connection.execute("BEGIN IMMEDIATE")
+        self._cursor.execute("BEGIN IMMEDIATE")
 
     def used_bytes(self) -> int:
         """What is in use of the file."""
@@ -91,12 +94,14 @@ class Database:
         return (int(pages) - int(free)) * PAGE_BYTES
 
     def commit(self) -> None:
-        self._connection.execute("COMMIT")
+        self._cursor.execute("COMMIT")
 
     def rollback(self) -> None:
+        self._cursor.close(True)  # it may have stopped in the middle
+        self._cursor = self._connection.cursor()
         # After SQLITE_FULL and some I/O errors SQLite has rolled back by itself.
         if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+            self._cursor.execute("ROLLBACK")
 
     def checkpoint(self, *, truncate: bool = False) -> bool:
         """Copy the log into the file; True when all of it went. A reader that is busy may keep a part of it
