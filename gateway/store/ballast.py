@@ -30,14 +30,16 @@ class Ballast:
 
     def hold(self, size: int) -> bool:
         """Allocate it; blocks for as long as that takes. False where it cannot be, and then nothing is left of it."""
+        draft = self.path.with_suffix(".new")  # one that a crash cut short is not taken for the whole
         try:
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError:
             return False
         try:
             os.posix_fallocate(descriptor, 0, size)
+            draft.replace(self.path)
         except OSError:
-            self.path.unlink(missing_ok=True)
+            draft.unlink(missing_ok=True)
             return False
         finally:
             os.close(descriptor)

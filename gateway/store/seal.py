@@ -1,9 +1,8 @@
 """A sum over those columns of a row that say what is sent, from whom and to whom.
 
 Guarantees: a row that one damaged byte, or any run of up to four, has made another one does not fit its sum. SQLite's
-pages have none, and a flipped bit in an address would send mail to somebody else. It does not guard against people:
-who can write the file can write the sum. Contents have a SHA-256 that holds their place
-too.
+pages have none, and a flipped bit in an address would send mail to somebody else. Contents have a SHA-256 that holds
+their place too. It does not guard against people: who can write the file can write the sum.
 """
 
 import hashlib

@@ -290,3 +290,11 @@ async def test_the_backlog_is_known_without_asking(tmp_path: Path, post: Post, n
     assert again.backlog().messages == 2
     assert again.backlog().bytes > 50_000
     await again.close()
+
+
+def test_a_ballast_that_was_cut_short_is_none(tmp_path: Path) -> None:
+    ballast = Ballast(tmp_path)
+    (tmp_path / "ballast.new").write_bytes(b"\0" * 4096)  # a process ended while it allocated
+    assert not ballast.is_held
+    assert ballast.hold(MB)
+    assert [(entry.name, entry.stat().st_size) for entry in tmp_path.iterdir()] == [("ballast", MB)]
