@@ -40,11 +40,10 @@ class Budget:
     __slots__ = ("_large", "_small", "held", "limit", "most_large")
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.most_large = limit - limit // _FOR_SMALL
         self.held = 0
         self._small: deque[tuple[int, asyncio.Future[None]]] = deque()  # who waits, and for how much
         self._large: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self.resize(limit)
 
     def resize(self, limit: int) -> None:
         """From now on. What is handed out stays so, and what is asked for waits until there is room by the new

@@ -31,8 +31,8 @@ APART = """
 _both = SmtpDoor.__init__
 
 
-def _alone(self, keys, intake, clock, log, *, guard=None):
-    _both(self, keys, intake, clock, log)
+def _alone(self, keys, intake, clock, log, *, guard=None, **more):
+    _both(self, keys, intake, clock, log, **more)
 
 
 SmtpDoor.__init__ = _alone
