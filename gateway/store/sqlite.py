@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
@@ -18,12 +17,10 @@ from gateway.config import Retention
 from gateway.errors import StoreError
 from gateway.events import State
 from gateway.runtime import Clock
-from gateway.store import connection, db, reports
+from gateway.store import db, opened, reports
 from gateway.store.acceptance import Acceptance, Batch, Piece
-from gateway.store.backlog import Tally
 from gateway.store.board import Board
 from gateway.store.claims import Claims, Wish
-from gateway.store.connection import Database
 from gateway.store.db import NEVER, Statements, Transaction
 from gateway.store.ending import Endings
 from gateway.store.expiry import START, Expiry, Position
@@ -33,6 +30,7 @@ from gateway.store.hardship import AWAY, RETRY_S, Hardship
 from gateway.store.inspection import Claiming, Inspection
 from gateway.store.leases import RECLAIM_ROWS, Leases, Renewal
 from gateway.store.names import Counter, Names
+from gateway.store.opened import Opened
 from gateway.store.operating import PLACES, Operating, Seen, Step
 from gateway.store.queue import (
     Accepted,
@@ -47,7 +45,6 @@ from gateway.store.queue import (
     RequestKey,
     Result,
 )
-from gateway.store.readers import Readers
 from gateway.store.recording import Passage, Recording
 from gateway.store.records import StoredRecords
 from gateway.store.reports import Reports, Telling
@@ -73,7 +70,7 @@ class SqliteStore:
 
     def __init__(
         self,
-        files: "_Files",
+        files: Opened,
         *,
         sql: Statements,
         clock: Clock,
@@ -148,11 +145,11 @@ class SqliteStore:
         """
         sql = db.load("common", "sqlite")
         try:
-            files = await asyncio.to_thread(_open_files, path, sql)
+            files = await asyncio.to_thread(opened.open_files, path, sql)
         except AWAY:
             if not await asyncio.to_thread(make_room):
                 raise
-            files = await asyncio.to_thread(_open_files, path, sql)
+            files = await asyncio.to_thread(opened.open_files, path, sql)
         store = cls(
             files,
             sql=sql,
@@ -376,18 +373,6 @@ class SqliteStore:
         return [None] * len(calls)
 
 
-@dataclass(frozen=True, slots=True)
-class _Files:
-    """An opened database: its connections, how often it was opened, and the highest numbers in use."""
-
-    writer: Database
-    tally: Tally
-    readers: Readers
-    epoch: int
-    last_id: int
-    last_event: int
-
-
 def _nothing(_tx: Transaction, calls: Sequence[None]) -> list[None]:
     return [None] * len(calls)
 
@@ -406,27 +391,3 @@ def _check_request(messages: Sequence[NewMessage], request: RequestKey) -> None:
         raise ValueError("a request is stored with the answer to it")
     if any(message.idempotency is not None for message in messages):
         raise ValueError("a message of a request with a key has none of its own")
-
-
-def _open_files(path: Path, sql: Statements) -> _Files:
-    writer = connection.open_writer(path)
-    try:
-        db.migrate(writer.cursor(), db.migrations())
-        tx = Transaction(writer.cursor())
-        epoch = tx.one(sql["epoch_next"])
-        last_id = _greatest(tx.one(sql["instance_get"], ("id_limit",)), tx.one(sql["message_last"]))
-        last_event = _greatest(tx.one(sql["instance_get"], ("event_seq",)), tx.one(sql["event_last"]))
-        # The file and its log exist by now; SQLite syncs the directory for the log, not for the file itself.
-        connection.sync_directory(path.parent)
-        tally = Tally(writer)
-        readers = Readers(path)
-        readers.open()
-    except Exception as error:  # noqa: BLE001 - raised again, as ours
-        writer.close(abandon=True)  # a checkpoint may fail for the same reason
-        translated = connection.explain(error, path)
-        raise translated from (None if translated is error else error)
-    return _Files(writer, tally, readers, _greatest(epoch), last_id, last_event)
-
-
-def _greatest(*rows: db.Row | None) -> int:
-    return max(row[0] if row is not None and row[0] is not None else 0 for row in rows)

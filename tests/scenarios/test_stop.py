@@ -131,7 +131,7 @@ def test_a_stop_before_the_store_is_open(make_daemon: MakeDaemon, sink: Sink, tm
     """As while a long migration runs: it ends at once."""
     opening = "    writer = connection.open_writer(path)\n"
     slow = f"    import time\n    time.sleep({FOREVER_S})\n{opening}"
-    daemon = make_daemon(relay_to(sink.port), source=broken_twin(tmp_path / "twin", "store/sqlite.py", opening, slow))
+    daemon = make_daemon(relay_to(sink.port), source=broken_twin(tmp_path / "twin", "store/opened.py", opening, slow))
     with daemon.log.open("ab") as log:
         process = subprocess.Popen(
             daemon._command("serve"), env=daemon._environment, cwd=daemon.directory, stdout=log, stderr=log
