@@ -83,11 +83,6 @@ def domain_of(address: str) -> str:
     return address.rpartition("@")[2] if "@" in address else ""
 
 
-def is_utf8_local(address: str) -> bool:
-    """Whether an address in normal form needs SMTPUTF8 (its domain is always ASCII)."""
-    return not address.isascii()
-
-
 def _parse_slowly(text: str) -> str:
     if not text:
         raise AddressError("the address is empty")

@@ -1,8 +1,6 @@
 """OpenDKIM as the second opinion: its filter, in test mode, verifies what we sign with a key from a local file."""
 
-import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from tests.conftest import MakeDaemon
 from tests.peers import opendkim as peer
 from tests.peers.client import http_send, message_bytes, message_json, smtp_send
 from tests.peers.daemon import relay_to
+from tests.peers.process import require
 from tests.peers.sink import Sink
 
 pytestmark = pytest.mark.slow
@@ -54,16 +53,6 @@ GOOD: dict[str, tuple[bytes, bytes]] = {
 }
 
 
-def opendkim() -> str:
-    places = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
-    found = shutil.which("opendkim", path=places)
-    if found is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("opendkim is not installed, and this is CI: install the package opendkim")
-        pytest.skip("opendkim is not installed")
-    return found
-
-
 def signature(header: bytes, body: bytes, key: PrivateKey, selector: str = "s1") -> bytes:
     """The field alone."""
     hasher = BodyHasher()
@@ -80,7 +69,7 @@ def sign(header: bytes, body: bytes, key: PrivateKey) -> bytes:
 
 def run(messages: dict[str, bytes], records: dict[str, PrivateKey], directory: Path) -> tuple[str, dict[str, Path]]:
     """(what OpenDKIM prints about the messages, their files); `records` are the published keys by their selectors."""
-    binary = opendkim()
+    binary = require("opendkim")
     keys = directory / "keys"
     keys.write_text("".join(f"{s}._domainkey.{DOMAIN} {dkim.public_record(key)}\n" for s, key in records.items()))
     configuration = directory / "opendkim.conf"

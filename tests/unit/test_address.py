@@ -99,11 +99,9 @@ def test_a_local_part_alone_is_told_from_bad_syntax() -> None:
             address.parse_path(text)
 
 
-def test_domain_and_utf8() -> None:
+def test_the_domain_of_an_address() -> None:
     assert address.domain_of('"a@b"@c.de') == "c.de"
     assert address.domain_of("root") == address.domain_of("") == ""
-    assert address.is_utf8_local("jürgen@b.de")
-    assert not address.is_utf8_local(address.parse_path("a@bücher.de"))
 
 
 @pytest.mark.parametrize(
