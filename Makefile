@@ -3,6 +3,8 @@
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 ARGS :=
+# Options of the tests: make test TESTS='-k backup'
+TESTS :=
 # Half of what the tests do is waiting: two workers more than there are cores.
 WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 2)
 # Compiled files of tests and package are kept: without them every process of a run compiles all of it anew.
@@ -16,18 +18,18 @@ run: .venv/ready
 	@exec $(BIN)/mail-gateway dev $(ARGS)
 
 test: .venv/ready-dev
-	@GATEWAY_FUZZ_EXAMPLES=25 $(BIN)/pytest -q -n $(WORKERS)
+	@GATEWAY_FUZZ_EXAMPLES=25 $(BIN)/pytest -q $(TESTS) -n $(WORKERS)
 
 # All tests, with more examples. The slow ones, one after the other: they use real daemons and measure themselves.
 test-full: .venv/ready-dev
-	@GATEWAY_FUZZ_EXAMPLES=200 $(BIN)/pytest -q -n $(WORKERS); fast=$$?; $(BIN)/pytest -q -m slow && exit $$fast
+	@GATEWAY_FUZZ_EXAMPLES=200 $(BIN)/pytest -q $(TESTS) -n $(WORKERS); fast=$$?; $(BIN)/pytest -q $(TESTS) -m slow && exit $$fast
 
 check: .venv/ready-dev
 	@$(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ."; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache >/dev/null || $(BIN)/lint-imports --no-cache
-	@$(BIN)/pytest -q -n $(WORKERS) tests/unit tests/store tests/bad_configs
+	@$(BIN)/pytest -q $(TESTS) -n $(WORKERS) tests/unit tests/store tests/bad_configs
 
 bench: .venv/ready-dev
 	@$(BIN)/python -m benchmarks.run
