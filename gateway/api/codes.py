@@ -28,7 +28,8 @@ MEANINGS: Final[dict[str, str]] = {
     " too many, too long.",
     "not_supported": "A field that is known and not served by this version, or not in a request.",
     "template_error": "A template is unknown or malformed, or a name in it has no value.",
-    "rate_limit_exceeded": "The key has used up one of its limits; Retry-After says when there is room again.",
+    "rate_limit_exceeded": "The key has used up one of its limits, or too many wrong keys came from this address;"
+    " Retry-After says when there is room again.",
     "internal_error": "The gateway failed. Nothing was queued.",
     "no_active_providers": "The key's route cannot take mail now.",
     "backlog_full": "The gateway has no room for more mail now.",

@@ -11,7 +11,7 @@ from gateway.api.envelope import DOCS
 
 OPENAPI: Final = "/api/v1/openapi.json"
 _UUID: Final = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
-_READ: Final = (400, 401, 500, 503)
+_READ: Final = (400, 401, 429, 500, 503)  # who guesses keys is not judged: 429, wherever a key is asked for
 _BODY: Final = (408, 413, 415)
 
 _MAIL: Final[dict[str, Any]] = {
@@ -151,7 +151,7 @@ OPERATIONS: Final = (
                 links=tuple((name, "/data/id") for name in ("getTemplate", "replaceTemplate", "removeTemplate")),
             )
         },
-        (400, 401, 403, *_BODY, 409, 422, 500, 503),
+        (400, 401, 403, *_BODY, 409, 422, 429, 500, 503),
         body="TemplateText",
         example=_TEMPLATE,
     ),
@@ -184,7 +184,7 @@ OPERATIONS: Final = (
         "Stores another text in its place; it keeps its id, and its alias where none is given.",
         "manage",
         {200: Success("It was stored.", "Template")},
-        (400, 401, 403, 404, *_BODY, 409, 422, 500, 503),
+        (400, 401, 403, 404, *_BODY, 409, 422, 429, 500, 503),
         argument=_TEMPLATE_ID,
         body="TemplateText",
         example=_TEMPLATE,

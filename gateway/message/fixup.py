@@ -133,8 +133,8 @@ def fix_header(
     """The header of a message as it will be sent, and what the caller must know of it.
 
     `raw` is canonical CRLF, up to and including the empty line (or b""); a mailbox's `From ` line before it is taken
-    out. `envelope_sender`, `message_id`
-    (without brackets) and `date` stand in for missing fields; a field without a value counts as missing.
+    out. `envelope_sender`, `message_id` (without brackets) and `date` stand in for missing fields; a field without a
+    value counts as missing.
 
     `rewrite_from` (an address in normal form) takes the place of every From address: the name stays, an address
     that can be answered goes into Reply-To where there is none, Sender goes. `aliases` and `default_domain` complete
@@ -143,30 +143,7 @@ def fix_header(
     if (line := _MAILBOX_LINE.match(raw)) is not None:
         # It is of a file, not of a message: behind our fields it would end the header for who reads it.
         raw = raw[line.end() :]
-    present: dict[bytes, _Field] = {}
-    gone: list[_Field] = []
-    senders: list[_Field] = []
-    from_count = received_count = 0
-    pattern = _ODD_FIELD if b"\v" in raw or b"\f" in raw else _FIELD
-    # With a line end put before, the place of a match is that of the field in `raw`.
-    for match in pattern.finditer(b"\n" + raw.lower()):
-        name = match[1]
-        if name == b"received":
-            received_count += 1
-            continue
-        end = match.end() - 1
-        field = _Field(name or match[2], match.start(), end)
-        if name is None:
-            gone.append(field)
-            continue
-        if name == b"from":
-            from_count += 1
-        if name in _COMPLETED and not raw[end : end + 2].strip() and not _value(raw, field):
-            gone.append(field)
-            continue
-        if name == b"from" or name == b"sender":  # noqa: PLR1714  # a set costs more here
-            senders.append(field)
-        present.setdefault(name, field)
+    present, gone, senders, from_count, received_count = _look(raw)
     added = [received] if received else []
     if b"date" not in present:
         added.append(b"Date: %b\r\n" % date.encode())
@@ -209,6 +186,36 @@ def fix_header(
         repeated_controls=controls.repeated,
         long_line=has_long_line(fixed),
     )
+
+
+def _look(raw: bytes) -> tuple[dict[bytes, _Field], list[_Field], list[_Field], int, int]:
+    """The first field of each name that is looked at, the fields to take out, every From and Sender in their order, and
+    how often From and Received stand there."""
+    present: dict[bytes, _Field] = {}
+    gone: list[_Field] = []
+    senders: list[_Field] = []
+    from_count = received_count = 0
+    pattern = _ODD_FIELD if b"\v" in raw or b"\f" in raw else _FIELD
+    # With a line end put before, the place of a match is that of the field in `raw`.
+    for match in pattern.finditer(b"\n" + raw.lower()):
+        name = match[1]
+        if name == b"received":
+            received_count += 1
+            continue
+        end = match.end() - 1
+        field = _Field(name or match[2], match.start(), end)
+        if name is None:
+            gone.append(field)
+            continue
+        if name == b"from":
+            from_count += 1
+        if name in _COMPLETED and not raw[end : end + 2].strip() and not _value(raw, field):
+            gone.append(field)
+            continue
+        if name == b"from" or name == b"sender":  # noqa: PLR1714  # a set costs more here
+            senders.append(field)
+        present.setdefault(name, field)
+    return present, gone, senders, from_count, received_count
 
 
 def _end(raw: bytes, field: _Field) -> int:

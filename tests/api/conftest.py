@@ -76,11 +76,14 @@ class RecordingDoor:
     replayed: bool = False
     error: Exception | None = None
     unready: str | None = None
+    guess_error: Refused | None = None  # what a wrong key is answered
     entered: asyncio.Event = field(default_factory=asyncio.Event)
     gate: asyncio.Event | None = None
 
     def authenticate(self, secret: str, peer: str, *, login: str | None = None) -> Principal:
         if secret not in self.keys or (login != secret and login in self.keys):
+            if self.guess_error is not None:
+                raise self.guess_error
             raise Refused(Reason.AUTHENTICATION_REQUIRED, f"no {len(secret)} characters known from {peer}")
         return self.keys[secret]
 

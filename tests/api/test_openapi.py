@@ -302,6 +302,15 @@ async def test_whatever_a_message_is_refused_for_is_described(api: Api, reason: 
         check_answer("post", SEND, reply.status, reply.json, reply.headers)
 
 
+async def test_who_guesses_keys_is_told_as_described(api: Api) -> None:
+    api.door.guess_error = Refused(Reason.THROTTLED, "text", retry_after_s=5)
+    for method, path, operation in operations():
+        if "security" not in operation:  # a key is asked for
+            reply = await api.call(method, path.replace("{id}", "x"), key="wrong")
+            assert reply.status == 429
+            check_answer(method.lower(), path, 429, reply.json, reply.headers)
+
+
 async def test_errors_of_http_itself_are_described(api: Api) -> None:
     for status, headers in ((415, {"Content_Type": "text/plain"}), (401, {"Authorization": "Bearer none"})):
         reply = await api.send(MAIL, **headers)

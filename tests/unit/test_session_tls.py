@@ -32,10 +32,11 @@ class Issued:
     ca: Path
 
 
-def _issue(directory: Path, *names: str, ended: bool = False) -> Issued:
+def _issue(directory: Path, *names: str, ended: bool = False, by_common_name: bool = False) -> Issued:
     issuer = trustme.CA()
     dates = (NOW - timedelta(days=9), NOW - timedelta(days=1)) if ended else (None, None)
-    issued = issuer.issue_cert(*names, not_before=dates[0], not_after=dates[1])
+    named = () if by_common_name else names
+    issued = issuer.issue_cert(*named, common_name=names[0], not_before=dates[0], not_after=dates[1])
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     issued.configure_cert(server)
     # What TLSA records of usage 2 name must be sent along (RFC 7672, 3.1.2).
@@ -177,6 +178,15 @@ async def test_a_demand_of_a_policy_is_met_or_nothing_is_sent(issued: Issued, en
         assert text == "mx.test does not offer STARTTLS, which MTA-STS requires"
     async with FakeMx({"STARTTLS": "454 4.7.0 no TLS today"}, tls=issued.server) as host:
         refused(await open_session(replace(asked, port=host.port), BRISK), host)
+
+
+async def test_a_common_name_is_no_name(tmp_path: Path) -> None:
+    """RFC 8461, 4.1 and RFC 9525, 2: the name is in subjectAltName."""
+    issued = _issue(tmp_path, "mx.test", by_common_name=True)
+    async with FakeMx(tls=issued.server) as host:
+        asked = replace(hop(host, tls=HopTls.STARTTLS, verify=True, ca=issued.ca), policy="MTA-STS")
+        text = refused(await open_session(asked, BRISK), host)
+        assert "its certificate is not trusted" in text
 
 
 @pytest.fixture
