@@ -1,7 +1,6 @@
 """Mutated configurations are read or refused, every problem with its line; nothing unknown is ever let through (S24).
 
-250 files, in the long tier a thousand; a fifth of them by the command's own code, and a few (slow) by real processes
-that would start.
+500 files; a fifth of them by the command's own code, and a few (slow) by real processes that would start.
 """
 
 import contextlib
@@ -69,7 +68,7 @@ WORDS = [
     "1:30",
     "\u2028",
 ]
-mutated = effort.examples(50, HealthCheck.function_scoped_fixture)
+mutated = effort.examples(100, HealthCheck.function_scoped_fixture)
 EDITS = st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 3), st.sampled_from(PIECES) | st.binary(max_size=5)))
 
 

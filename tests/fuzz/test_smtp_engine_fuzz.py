@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.config import Auth, BareNewlines, Listen, SmtpListener
@@ -23,6 +23,7 @@ from gateway.smtp.engine import Engine
 from gateway.smtp.need import Need
 from gateway.smtp.rules import rules_of
 from tests.fakes.smtp_door import FakeDoor
+from tests.fuzz import effort
 
 REPLY = re.compile(rb"(?:[2-5][0-9][0-9][ -][ -~]*\r\n)*")
 WORDS = [
@@ -108,7 +109,7 @@ def play(engine: Engine, parts: list[bytes]) -> tuple[bytes, list[bytes]]:
     return said, taken
 
 
-@settings(max_examples=300, deadline=None)
+@effort.examples(300)
 @given(TALK, CUTS, st.booleans())
 @example(b"x" * 600 + b"\n", [1], False)
 def test_any_talk_is_answered_alike_in_any_segments(talk: bytes, cuts: list[int], convert: bool) -> None:
@@ -119,7 +120,7 @@ def test_any_talk_is_answered_alike_in_any_segments(talk: bytes, cuts: list[int]
     assert play(session(convert=convert), [talk] if talk else []) == (said, taken)
 
 
-@settings(max_examples=300, deadline=None)
+@effort.examples(300)
 @given(CONTENT, CUTS, st.booleans())
 @example(b"x\r\n.\rx", [1], True)
 @example(b"\r\n.", [2], False)
@@ -153,7 +154,7 @@ ADDRESSES = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=500, deadline=None)
+@effort.examples(500)
 @given(
     ADDRESSES,
     st.sampled_from(["", " SIZE=1", " SMTPUTF8", " BODY=8BITMIME AUTH=<>", " RET=FULL ENVID=a+2Bb REQUIRETLS", " X=1"]),
@@ -179,7 +180,7 @@ CODED: Final = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=500, deadline=None)
+@effort.examples(500)
 @given(CODED, st.booleans())
 def test_what_is_told_is_fit_for_a_header_or_refused(coded: str, utf8: bool) -> None:
     assert parsed_or_refused(lambda: grammar.parse_rcpt(f"TO:<a@b.de> NOTIFY={coded}", utf8=utf8).address) in {
