@@ -4,13 +4,17 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_network
 from typing import Any, Final
 
 from hypothesis import strategies as st
 
 from gateway.api import attachment, document, fields, message, status, templates, timing, variables
+from gateway.api.dialects import bodytype, cloudmailsrequest, guide, iassmtp, overton
 from gateway.api.fields import Problems
-from gateway.config import Limits
+from gateway.api.proxies import TrustedProxies
+from gateway.config import Config, Limits
+from gateway.delivery import session
 from gateway.delivery.reply import MalformedReply, ReplyReader
 from gateway.errors import Refused
 from gateway.message import (
@@ -77,6 +81,12 @@ def _document(text: str) -> object:
     return document.decode(raw(text))
 
 
+def _object(text: str) -> Any:
+    """What a dialect decodes: a document that is an object, of that text and around it."""
+    read = document.decode(raw(text))
+    return read if isinstance(read, dict) else {"from": _whole(text), "to": read, "subject": _whole(text)}
+
+
 def _request(text: str) -> object:
     return message.parse(document.decode(raw(text)), Limits())
 
@@ -120,6 +130,10 @@ def _walked(text: str) -> None:
     assert not fixup.has_long_line(again.header + body)
 
 
+_CONFIG: Final = Config(hostname="mail.b.example")
+_CLOUDMAILS: Final = cloudmailsrequest.table(Limits(), from_required=True)
+_PROXIES: Final = TrustedProxies([ip_network("127.0.0.0/8")])
+
 PARSERS: Final[dict[str, Parser]] = {
     "address": Parser(address.parse_path, (AddressError,)),
     "domain": Parser(address.parse_domain, (AddressError,)),
@@ -151,6 +165,16 @@ PARSERS: Final[dict[str, Parser]] = {
     "plain text of HTML": Parser(plaintext.derive),
     "JSON": Parser(_document, (Refused,)),
     "a request": Parser(_request, (Refused,)),
+    "a request of Overton": Parser(lambda text: overton._parse(_object(text)), (Refused,)),
+    "a request of the guide": Parser(lambda text: guide._parse(_object(text)), (Refused,)),
+    "a request of i-as": Parser(lambda text: iassmtp._parse(_object(text), most=100), (Refused,)),
+    "a request of CloudMails": Parser(lambda text: cloudmailsrequest.message(_object(text), _CLOUDMAILS), (Refused,)),
+    "a batch of CloudMails": Parser(
+        lambda text: cloudmailsrequest.recipients(_object(text), config=_CONFIG, from_required=True), (Refused,)
+    ),
+    "is it HTML": Parser(bodytype.is_html),
+    "X-Forwarded-For": Parser(lambda text: _PROXIES.behind("127.0.0.1", [text])),
+    "what a next hop offers": Parser(lambda text: session._offer({"size": text, "limits": text})),
     "a template": Parser(lambda text: templates.parse(document.decode(raw(text))), (Refused,)),
     "template texts": Parser(
         lambda text: templates.parse({"subject": text, "html": text, "text": text, "alias": text}), (Refused,)
