@@ -1,4 +1,4 @@
-"""Ten faults, each one line of the gateway changed, and the test that must see it.
+"""Thirteen faults, each one line of the gateway changed, and the test that must see it.
 
 Two more stand beside the slow tests that see them: a store that does not sync (tests/crash/test_power_cut.py) and
 an answer before the commit as a client sees it (tests/crash/test_kill.py).
@@ -74,6 +74,28 @@ MUTANTS: Final = (
         "    if (found := _CONTROL.search(text)) is not None:\n",
         "    if (found := None) is not None:\n",
         "tests/unit/test_header.py::test_no_control_character_becomes_a_header",
+    ),
+    Mutant(
+        "a command that is no text comes back as it was sent",
+        "smtp/engine.py",
+        "raise self._no_command(replies.NOT_TEXT) from None",
+        'raise self._no_command(b"500 5.5.2 Not text: " + line + b"\\r\\n") from None',
+        "tests/fuzz/test_smtp_engine_fuzz.py::test_any_talk_is_answered_alike_in_any_segments",
+    ),
+    # Composing
+    Mutant(
+        "encoded words are longer than readers take",
+        "message/encoded_word.py",
+        "MAX_LENGTH: Final = 75",
+        "MAX_LENGTH: Final = 85",
+        "tests/fuzz/test_composing_properties.py::test_composed_messages",
+    ),
+    Mutant(
+        "the pieces of a long file name are counted from one",
+        "message/header.py",
+        'f"{key}*{i}*", segment',
+        'f"{key}*{i + 1}*", segment',
+        "tests/unit/test_golden.py::test_byte_for_byte",
     ),
     # Delivery
     Mutant(

@@ -47,9 +47,9 @@ def _run(tree: Path, tests: Sequence[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=tree, capture_output=True, text=True, timeout=RUN_S, check=False)
 
 
-def test_there_are_ten() -> None:
-    assert len({mutant.breaks for mutant in MUTANTS}) == len(MUTANTS) == 10
-    assert len({(mutant.file, mutant.old) for mutant in MUTANTS}) == 10
+def test_each_is_another_one() -> None:
+    assert len({mutant.breaks for mutant in MUTANTS}) == len(MUTANTS)
+    assert len({(mutant.file, mutant.old) for mutant in MUTANTS}) == len(MUTANTS)
 
 
 def test_without_a_fault_all_of_them_pass(tmp_path: Path) -> None:
