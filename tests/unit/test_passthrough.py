@@ -33,6 +33,7 @@ from gateway.store.shown import MessageView
 from gateway.store.sqlite import SqliteStore
 from tests.fakes.dns import FakeDns
 from tests.fakes.mx import OFFERS, Do, FakeMx, Reaction
+from tests.unit.test_relaylist import SPELLINGS
 
 NOW = 1_800_000_000_000
 CLIENT = "10.1.2.3"
@@ -328,6 +329,17 @@ async def test_an_unlisted_relay_and_a_foreign_client_look_alike(desk: Desk) -> 
     assert {(refusal.reason, refusal.text) for refusal in refusals} == {
         (Reason.INSUFFICIENT_PERMISSIONS, "Mail for the server named in the request is not taken here.")
     }
+
+
+@pytest.mark.parametrize("host", SPELLINGS)
+async def test_s9_no_spelling_leads_to_another_relay(desk: Desk, host: str) -> None:
+    """Nobody is connected to, neither the listed relay's loopback address nor another one with the same port."""
+    async with FakeMx(offers=AUTH) as listed, FakeMx(address="127.0.0.2", port=listed.port) as other:
+        relays = (Listen("smtp.example.com", listed.port), Listen("127.0.0.1", listed.port))
+        relay = NamedRelay(host, listed.port, secure=False, username=USER, password=Secret(PASSWORD))
+        assert (await refused(desk, relays, relay)).reason is Reason.INSUFFICIENT_PERMISSIONS
+        assert not listed.conversations
+        assert not other.conversations
 
 
 @pytest.mark.parametrize("odd", ["a\0b", "\ud800"])

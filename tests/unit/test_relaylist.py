@@ -1,6 +1,7 @@
 """Which relays a request may name, whose requests may, and how often."""
 
 import ipaddress
+from typing import Final
 
 import pytest
 
@@ -48,58 +49,59 @@ def test_a_relay_by_its_address(host: str) -> None:
     assert RelayList(SETTINGS).find(host, None, CLIENT) is not None
 
 
-@pytest.mark.parametrize(
-    "host",
-    [
-        "2130706433",
-        "0x7f000001",
-        "0x7f.0.0.1",
-        "017700000001",
-        "0177.0.0.1",
-        "127.1",
-        "127.0.1",
-        "127.0.0.1..",
-        "127.000.000.001",
-        "127.0.0.2",
-        "127.0.0.1:2525",
-        "[127.0.0.1]",
-        "::ffff:127.0.0.1",
-        "[::ffff:127.0.0.1]",
-        "[::ffff:7f00:1]",
-        "::1",
-        "[::1]",
-        "localhost",
-        "localhost.",
-        "0.0.0.0",
-        "0",
-        "2001:db8:0::1",
-        "2001:db8:0:0:0:0:0:1",
-        "2001:db8::1%lo",
-        "smtp.example.com..",
-        ".smtp.example.com",
-        "smtp.example.com:587",
-        "smtp://smtp.example.com",
-        "user@smtp.example.com",
-        "smtp.example.com/",
-        "smtp.example.com?x",
-        "smtp.example.com#x",
-        "smtp.example.com\\x",
-        "smtp.example.com ",
-        " smtp.example.com",
-        "smtp.example.com\r\n",
-        "smtp.example.com\0",
-        "smtp%2eexample.com",
-        "smtp。example。com",  # a full stop that IDNA maps to a dot
-        "①27.0.0.1",
-        "１２７.0.0.1",  # digits that NFKC maps to ASCII
-        "ſmtp.example.com",  # a letter whose capital is S
-        "smtp.example.com.evil.example",
-        "evil.smtp.example.com",
-        "",
-        ".",
-        "*",
-    ],
+# None of them is the relay smtp.example.com, nor one of the addresses that are listed.
+SPELLINGS: Final = (
+    "2130706433",
+    "0x7f000001",
+    "0x7f.0.0.1",
+    "017700000001",
+    "0177.0.0.1",
+    "127.1",
+    "127.0.1",
+    "127.0.0.1..",
+    "127.000.000.001",
+    "127.0.0.2",
+    "127.0.0.1:2525",
+    "[127.0.0.1]",
+    "::ffff:127.0.0.1",
+    "[::ffff:127.0.0.1]",
+    "[::ffff:7f00:1]",
+    "::1",
+    "[::1]",
+    "localhost",
+    "localhost.",
+    "0.0.0.0",
+    "0",
+    "2001:db8:0::1",
+    "2001:db8:0:0:0:0:0:1",
+    "2001:db8::1%lo",
+    "smtp.example.com..",
+    ".smtp.example.com",
+    "smtp.example.com:587",
+    "smtp://smtp.example.com",
+    "user@smtp.example.com",
+    "smtp.example.com/",
+    "smtp.example.com?x",
+    "smtp.example.com#x",
+    "smtp.example.com\\x",
+    "smtp.example.com ",
+    " smtp.example.com",
+    "smtp.example.com\r\n",
+    "smtp.example.com\0",
+    "smtp%2eexample.com",
+    "smtp。example。com",  # a full stop that IDNA maps to a dot
+    "①27.0.0.1",
+    "１２７.0.0.1",  # digits that NFKC maps to ASCII
+    "ſmtp.example.com",  # a letter whose capital is S
+    "smtp.example.com.evil.example",
+    "evil.smtp.example.com",
+    "",
+    ".",
+    "*",
 )
+
+
+@pytest.mark.parametrize("host", SPELLINGS)
 def test_no_other_spelling_is_a_relay(host: str) -> None:
     for port in (None, 25, 587, 2525):
         assert RelayList(SETTINGS).find(host, port, CLIENT) is None

@@ -1,6 +1,7 @@
 """A hundred thousand recipients: a restart with all of them due, and a queue with all of them deferred (D16)."""
 
 import asyncio
+import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from gateway.delivery.lane import FIRST_CLAIM
 from gateway.delivery.scheduler import CLAIMS_AT_ONCE
 from gateway.store.queue import Due, NewRecipient
 from tests.fakes.desk import DAY_MS, Desk, open_desk
+from tests.peers.process import rss_mb
 from tests.unit.test_scheduler_fair import Claims
 
 pytestmark = pytest.mark.slow
@@ -51,6 +53,7 @@ async def test_a_restart_with_everything_due_is_no_storm(tmp_path: Path) -> None
 
 
 async def test_what_is_deferred_costs_a_turn_nothing(tmp_path: Path) -> None:
+    before_mb = rss_mb([os.getpid()])
     async with open_desk(tmp_path) as desk:
         await fill(desk, after_ms=DAY_MS)
         claims = Claims(desk)
@@ -61,6 +64,7 @@ async def test_what_is_deferred_costs_a_turn_nothing(tmp_path: Path) -> None:
         assert set(claims.of) == {desk.couriers.destinations["now.test"]}
         assert claims.of.total() <= 100
         assert claims.looked_at <= 200
+        assert rss_mb([os.getpid()]) - before_mb < 150  # a daemon without mail has some 100 MB; of D16's 300
 
 
 async def test_new_mail_costs_no_look_at_ten_thousand_that_found_no_room(
