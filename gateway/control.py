@@ -7,6 +7,7 @@ and the file system decides who. It decodes and encodes; what is done is done by
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import logging
 import os
@@ -15,11 +16,13 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.errors import ConfigError, GatewayError, Problem, Refused
-from gateway.runtime import Supervisor
+from gateway.errors import ConfigError, GatewayError, Problem, Refused, StoreError
 
 SOCKET_NAME: Final = "control.sock"
+LOCK_NAME: Final = "lock"  # of a data directory: who has it is the daemon, or a command in its place
 CONFIGURATION: Final = "configuration"  # the code of an error that is the file's
+STORE: Final = "store"  # of one that is the store's: temporary
+CONNECT_S: Final = 10.0  # a daemon that stands still is not connected to once enough others wait for it
 LINE_BYTES: Final = 96 * 1024 * 1024  # a `send` with attachments in base64
 
 Action = Callable[[dict[str, Any]], Awaitable[Any]]
@@ -34,10 +37,9 @@ class UnknownAction(GatewayError):
 class ControlServer:
     """Serves actions on the control socket until `stop`."""
 
-    def __init__(self, data_dir: Path, actions: Mapping[str, Action], supervisor: Supervisor) -> None:
+    def __init__(self, data_dir: Path, actions: Mapping[str, Action]) -> None:
         self._data_dir = data_dir
         self._actions = actions
-        self._supervisor = supervisor
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -57,7 +59,7 @@ class ControlServer:
         if self._server is not None:
             self._server.close()
             with contextlib.suppress(OSError):  # a file system that turned read-only keeps nobody from ending
-                (self._data_dir / SOCKET_NAME).unlink(missing_ok=True)
+                (self._data_dir / SOCKET_NAME).unlink()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -88,9 +90,16 @@ async def answer(actions: Mapping[str, Action], line: bytes) -> bytes:
     return json.dumps(reply).encode() + b"\n"
 
 
-async def call(data_dir: Path, action: str, args: dict[str, Any]) -> dict[str, Any]:
-    """Ask the running daemon; OSError where none answers."""
+async def call(data_dir: Path, action: str, args: dict[str, Any], *, timeout_s: float | None = None) -> dict[str, Any]:
+    """Ask the running daemon, which may take as long as it does, or `timeout_s`. OSError where none answers, and of
+    these TimeoutError where one runs."""
+    async with asyncio.timeout(timeout_s):
+        return await _call(data_dir, json.dumps({"action": action, "args": args}).encode() + b"\n")
+
+
+async def _call(data_dir: Path, request: bytes) -> dict[str, Any]:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    sock.settimeout(CONNECT_S)
     try:
         with _short_path(data_dir) as path:
             sock.connect(str(path))
@@ -99,7 +108,7 @@ async def call(data_dir: Path, action: str, args: dict[str, Any]) -> dict[str, A
         raise
     reader, writer = await asyncio.open_unix_connection(sock=sock, limit=LINE_BYTES)
     try:
-        writer.write(json.dumps({"action": action, "args": args}).encode() + b"\n")
+        writer.write(request)
         await writer.drain()
         line = await reader.readline()
     finally:
@@ -110,6 +119,21 @@ async def call(data_dir: Path, action: str, args: dict[str, Any]) -> dict[str, A
     return reply
 
 
+def is_taken(data_dir: Path) -> bool:
+    """Whether a process has the data directory: one that does not answer starts or stops. Raises OSError."""
+    try:
+        descriptor = os.open(data_dir / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _describe(error: GatewayError) -> dict[str, Any]:
     problems: tuple[Problem, ...] = getattr(error, "problems", ())
     described: dict[str, Any] = {"text": str(error), "problems": [str(problem) for problem in problems]}
@@ -117,6 +141,8 @@ def _describe(error: GatewayError) -> dict[str, Any]:
         described["code"] = error.reason.code
     elif isinstance(error, ConfigError):
         described["code"] = CONFIGURATION
+    elif isinstance(error, StoreError):
+        described["code"] = STORE
     return described
 
 

@@ -3,31 +3,27 @@
 Whoever is not let in gets one answer, whatever the reason; the reason is in the mail log.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from gateway.config import Limit, Limits, Unit
+from gateway.config import Limits
 from gateway.delivery.passthrough import NamedRelay, Passed, PassThrough
 from gateway.delivery.waits import Outcome, Waits
 from gateway.errors import Reason, Refused
 from gateway.intake import Asked, BatchReceipt, Idempotency, Intake, Receipt, Receiving
 from gateway.intake.figures import IntakeFigures
+from gateway.intake.refusals import Refusals
 from gateway.message.model import SmtpEnvelope, Submission
 from gateway.metrics import Metrics
 from gateway.observe import MailLog
 from gateway.policy import auth, recipients
 from gateway.policy.auth import KeyRing, Principal
 from gateway.policy.guard import Guard
-from gateway.policy.limits import Allowance, Buckets, Limiter
+from gateway.policy.limits import Allowance, Limiter
 from gateway.runtime import Clock
 from gateway.store.queue import Queue
 from gateway.store.shown import MessageView
 from gateway.templates import TemplateManager
-
-log = logging.getLogger("gateway.doors")
-
-_TOLD: Final = Limit(Unit.REQUESTS, 1, 60, burst=1)  # how often the log tells the same of one address
 
 # Whose mail it is that a request takes to its own relay: nobody's here, so no key of ours can read it.
 PASSING: Final = Principal(
@@ -42,61 +38,48 @@ PASSING: Final = Principal(
 
 
 class Doorkeeper:
-    """Judges what clients show, for both doors together: a guess at one counts at the other.
+    """Judges what clients show, for both doors together: a guess at one counts at the other. Every guess is told."""
 
-    Who knocks a thousand times does not fill the log: what happens again is told once a minute of each address.
-    """
-
-    def __init__(
-        self, keys: KeyRing, guard: Guard, clock: Clock, log: MailLog, figures: IntakeFigures | None = None
-    ) -> None:
+    def __init__(self, keys: KeyRing, guard: Guard, clock: Clock, refusals: Refusals) -> None:
         self._keys = keys
-        self._figures = figures or IntakeFigures(Metrics())
         self._guard = guard
         self._clock = clock
-        self._log = log
-        self._told = Buckets(_TOLD, clock)
+        self._refusals = refusals
 
     def authenticate(self, door: str, secret: str, peer: str, login: str | None) -> Principal:
         """The principal of a key. Refused with AUTHENTICATION_REQUIRED in one wording, or THROTTLED."""
         if not secret:
             # No guess: a probe without a key must not shut out the clients of its address.
-            raise self._turned_away(door, "", peer, "no key was given", again=True)
+            raise self._turned_away(door, "", peer, "no key was given")
         name = login or ""
         try:
             self._guard.check(peer, name, secret)
         except Refused as refusal:
-            self._tell(door, "", peer, refusal, again=True)
+            self._refusals.tell(refusal, door=door, key="", client=peer)
             raise
         principal, fault = self._keys.judge(secret, self._clock.now_ms(), peer=peer, login=login)
         if principal is not None and fault is None:
             self._guard.passed(peer, secret)
             return principal
-        again = not self._guard.failed(peer, name, secret)
+        is_guess = self._guard.failed(peer, name, secret)
         key = principal.name if principal is not None else ""
-        raise self._turned_away(door, key, peer, fault or "", again=again)
+        raise self._turned_away(door, key, peer, fault or "", always=is_guess)
 
     def named(self, door: str, name: str) -> Principal:
         """The principal that a network stands for. Refused with AUTHENTICATION_REQUIRED."""
         try:
             return self._keys.named(name, self._clock.now_ms())
         except Refused as refusal:
-            self._figures.refused(door, refusal)
-            self._log.refused(door=door, key=name, client="", reason=refusal.reason.code, text=refusal.text)
+            self._refusals.tell(refusal, door=door, key=name, client="")
             raise
 
-    def _turned_away(self, door: str, key: str, peer: str, why: str, *, again: bool) -> Refused:
+    def _turned_away(self, door: str, key: str, peer: str, why: str, *, always: bool = False) -> Refused:
         """The one answer to the client; the reason is told."""
-        self._tell(door, key, peer, Refused(Reason.AUTHENTICATION_REQUIRED, why), again=again)
-        return Refused(Reason.AUTHENTICATION_REQUIRED, auth.REFUSAL)
-
-    def _tell(self, door: str, key: str, peer: str, refusal: Refused, *, again: bool) -> None:
-        """`again`: it may have been told before, within the minute."""
-        self._figures.refused(door, refusal)
-        if not again or not self._told.take(f"{peer} {refusal.reason.code} {key}"):
-            self._log.refused(door=door, key=key, client=peer, reason=refusal.reason.code, text=refusal.text)
-        elif log.isEnabledFor(logging.DEBUG):
-            log.debug("refused again: door=%s key=%s client=%s: %s", door, key, peer, refusal.text)
+        reason = Reason.AUTHENTICATION_REQUIRED
+        self._refusals.tell(Refused(reason, why), door=door, key=key, client=peer, always=always)
+        answer = Refused(reason, auth.REFUSAL)
+        answer.told = True
+        return answer
 
 
 class HttpDoor:
@@ -118,9 +101,9 @@ class HttpDoor:
         guard: Guard | None = None,
         figures: IntakeFigures | None = None,
     ) -> None:
-        self._doorkeeper = Doorkeeper(keys, guard or Guard(Limits().auth_failures, clock), clock, log, figures)
+        self._refusals = Refusals(log, figures or IntakeFigures(Metrics()))
+        self._doorkeeper = Doorkeeper(keys, guard or Guard(Limits().auth_failures, clock), clock, self._refusals)
         self._intake = intake
-        self._log = log
         self._queue = queue
         self._limiter = limiter
         self._waits = waits
@@ -130,6 +113,9 @@ class HttpDoor:
 
     def authenticate(self, secret: str, peer: str, *, login: str | None = None) -> Principal:
         return self._doorkeeper.authenticate("http", secret, peer, login)
+
+    def refused(self, principal: Principal, reason: str, text: str, *, peer: str) -> None:
+        self._refusals.say(reason, text, door="http", key=principal.name, client=peer)
 
     async def submit(
         self, principal: Principal, submission: Submission, *, idempotency: Idempotency | None, peer: str
@@ -176,10 +162,9 @@ class SmtpDoor:
         guard: Guard | None = None,
         figures: IntakeFigures | None = None,
     ) -> None:
-        self._figures = figures or IntakeFigures(Metrics())
-        self._doorkeeper = Doorkeeper(keys, guard or Guard(Limits().auth_failures, clock), clock, log, self._figures)
+        self._refusals = Refusals(log, figures or IntakeFigures(Metrics()))
+        self._doorkeeper = Doorkeeper(keys, guard or Guard(Limits().auth_failures, clock), clock, self._refusals)
         self._intake = intake
-        self._log = log
 
     def authenticate(self, login: str, password: str, peer: str) -> Principal:
         return self._doorkeeper.authenticate("smtp", password, peer, login)
@@ -203,7 +188,5 @@ class SmtpDoor:
         try:
             return recipients.qualify(principal, address)
         except Refused as refusal:
-            self._figures.refused("smtp", refusal)
-            told = {"key": principal.name, "client": peer, "reason": refusal.reason.code, "text": refusal.text}
-            self._log.refused(door="smtp", **told)
+            self._refusals.tell(refusal, door="smtp", key=principal.name, client=peer)
             raise

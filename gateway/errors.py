@@ -104,7 +104,8 @@ class Refused(GatewayError):
     """A submission or request that is not taken.
 
     `text` is public: it names the field and what to do, never a host, path or class of ours. `param` is the field at
-    fault; `problems` holds every fault where there are several (the first is the one in `text`).
+    fault; `problems` holds every fault where there are several (the first is the one in `text`). `told`: it is in the
+    mail log.
     """
 
     def __init__(
@@ -122,6 +123,7 @@ class Refused(GatewayError):
         self.param = param
         self.problems = tuple(problems)
         self.retry_after_s = retry_after_s
+        self.told = False
 
     @property
     def smtp_reply(self) -> str:

@@ -97,7 +97,7 @@ class LocalServer:
                 # As long as it serves: the loop may look for its socket at the path that it was bound to.
                 short = place.enter_context(_short(self.path))
                 sock = _bound(short, self.path)
-                place.callback(short.unlink, missing_ok=True)
+                place.callback(_remove, short)
             try:
                 await self._connections.start()
                 self._server = await loop.create_unix_server(
@@ -237,7 +237,12 @@ def _make_room(short: Path, path: Path) -> None:
     except ConnectionRefusedError:
         short.unlink()
         return
-    raise OSError(errno.EADDRINUSE, "another daemon listens on this socket", str(path))
+    raise OSError(errno.EADDRINUSE, "another daemon listens on this socket: set local.socket", str(path))
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):  # a file system that turned read-only keeps nobody from ending
+        path.unlink()
 
 
 def _closed_to_others(path: Path) -> Path | None:

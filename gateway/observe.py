@@ -3,28 +3,35 @@
 Guarantees: one function per thing that happens to mail, the message id on every line, one line per event, no foreign
 control character in it, never a body or a secret. Lines are gathered and written together a moment later (0.5 µs a
 line against 10 for `logging`), so a killed process may lose its last lines: the store, not the log, is the record.
+Whoever is refused a thousand times does not fill the log: the same again from one address is told once a minute.
 Events, fields and what to make of them: docs/log.md, held against this by a test.
 
 Where the journal reads our standard error, text lines begin with their priority, as sd-daemon(3) says, in place of the
 time, which the journal notes itself: `journalctl -p warning` then shows what needs a person. JSON stays as it is.
 """
 
+import contextlib
 import json
 import logging
 import os
 import sys
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Final, TextIO
 
 FLUSH_LINES: Final = 256  # lines gathered before they are written at once
 LEVELS: Final = ("debug", "info", "warning", "error")
+AGAIN_S: Final = 60.0  # after which the same refusal of the same client is told again
+MOST_TOLD: Final = 10_000  # refusals that are remembered for it; of more, the oldest is forgotten
 _PRIORITIES: Final = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}  # of syslog(3)
 _MAIL: Final = 6  # what happens to mail is information, good or bad
 _NAMED: Final = 10  # recipients in a line
 
 Field = str | int | float | bool | None
 Form = Callable[[str, dict[str, Field]], str]
+
+log = logging.getLogger("gateway.mail")
 
 
 class MailLog:
@@ -41,6 +48,7 @@ class MailLog:
         as_json: bool = False,
         enabled: bool = True,
         defer: Callable[[Callable[[], None]], object] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stream = stream
         self._format = _form(stream, as_json=as_json)
@@ -48,7 +56,8 @@ class MailLog:
         self._defer = defer
         self._lines: list[str] = []
         self._scheduled = False
-        self.lost = 0  # lines that could not be written
+        self._monotonic = monotonic
+        self._told: OrderedDict[tuple[str, str, str], float] = OrderedDict()  # refusals, by when they were told last
 
     def reconfigure(self, *, as_json: bool, enabled: bool) -> None:
         """For the lines to come."""
@@ -79,9 +88,16 @@ class MailLog:
             },
         )
 
-    def refused(self, *, door: str, key: str, client: str, reason: str, text: str) -> None:
-        """A submission that was not taken has no id: the key and the client say whose it was."""
-        self._write("refused", {"door": door, "key": key, "client": client, "reason": reason, "text": text})
+    def refused(self, *, door: str, key: str, client: str, reason: str, text: str, always: bool = False) -> None:
+        """A submission that was not taken has no id: the key and the client say whose it was. What was told of them for
+        that reason within the minute goes to the daemon's log, at debug, unless it is to be told `always`."""
+        fields: dict[str, Field] = {"door": door, "key": key, "client": client, "reason": reason, "text": text}
+        if not self.enabled:
+            return
+        if self._is_news((client, reason, key)) or always:
+            self._write("refused", fields)
+        elif log.isEnabledFor(logging.DEBUG):
+            log.debug("refused again: %s", text, extra={"fields": fields})
 
     def reported(
         self, *, message: str, notice: str, key: str, to: str, kind: str, recipients: Sequence[str], note: str = ""
@@ -116,21 +132,35 @@ class MailLog:
         """`delivered`, `deferred`, `bounced`, `failed`, `expired`, `captured`: the outcome for one recipient."""
         fields: dict[str, Field] = {"id": message, "to": to, "route": route}
         if host:
-            fields |= {"host": host, "ip": address, "tls": tls or "none"}
-        fields |= {"attempt": attempt, "ms": took_ms, "reply": reply, **extra}
-        self._write(event, fields)
+            fields["host"] = host
+        if address:
+            fields |= {"ip": address, "tls": tls or "none"}
+        fields |= {"attempt": attempt, "ms": took_ms}
+        if reply:
+            fields["reply"] = reply
+        self._write(event, fields | extra)
 
     def flush(self) -> None:
         self._scheduled = False
         if self._lines:
             text = "".join(self._lines)
             self._lines.clear()
-            try:
+            # A log that cannot be written (its disk is full) must not make a failure of what it tells.
+            with contextlib.suppress(OSError):
                 self._stream.write(text)
                 self._stream.flush()
-            except OSError:
-                # A log that cannot be written (its disk is full) must not make a failure of what it tells.
-                self.lost += text.count("\n")
+
+    def _is_news(self, refusal: tuple[str, str, str]) -> bool:
+        """Whether it was not told within the minute; then it is now."""
+        now, told = self._monotonic(), self._told
+        before = told.get(refusal)
+        if before is not None and now - before < AGAIN_S:
+            return False
+        told[refusal] = now
+        told.move_to_end(refusal)
+        if len(told) > MOST_TOLD:
+            told.popitem(last=False)
+        return True
 
     def _write(self, event: str, fields: dict[str, Field]) -> None:
         if not self.enabled:

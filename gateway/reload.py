@@ -18,7 +18,7 @@ from typing import Any, Final
 from gateway import config as tree
 from gateway import configfile
 from gateway.config import Config
-from gateway.errors import ConfigError, GatewayError
+from gateway.errors import ConfigError, GatewayError, Problem
 from gateway.runtime import Clock, notify_systemd
 
 _NAMED: Final = 50  # paths in a line of the log
@@ -199,9 +199,19 @@ def _listeners(old: Sequence[Any], new: Sequence[Any], path: str, found: list[tu
             yield before
         else:
             left.remove(match)
-            yield _merge(before, match[1], f"{path}[{match[0]}]", found)
+            yield _listener(before, match[1], f"{path}[{match[0]}]", found)
     if missing or left:
         found.append((path, False))
+
+
+def _listener(before: Any, after: Any, path: str, found: list[tuple[str, bool]]) -> Any:
+    """One with other TLS stays as it was, all of it: half of a change could be a listener that nobody can use, or that
+    is open to more than either whole."""
+    changed: list[tuple[str, bool]] = []
+    merged = _merge(before, after, path, changed)
+    keeps = after.tls is not before.tls
+    found += [(name, False) for name, _ in changed] if keeps else changed
+    return before if keeps else merged
 
 
 Commit = Callable[[], None]
@@ -272,14 +282,25 @@ class Reloader:
             change = compare(self.config, new)
             commits = [await prepare(change.config) for prepare in self._prepare]
         except ConfigError as error:
-            problems = tuple(str(problem) for problem in error.problems)
-            self.last = Outcome(self._clock.now_ms(), problems=problems)
-            _tell_problems(path, problems)
+            self._refuse(path, error)
             raise
+        except Exception as error:
+            log.exception("a reload broke down")
+            text = f"the gateway failed over it ({type(error).__name__}); its log says where"
+            broken = ConfigError([Problem("", text)])
+            self._refuse(path, broken)
+            raise broken from error
         self._apply(change.config, commits)
         self.last = Outcome(self._clock.now_ms(), change.applied, change.restart, warnings)
         self._tell(self.last)
         return self.last
+
+    def _refuse(self, path: Path, error: ConfigError) -> None:
+        problems = tuple(str(problem) for problem in error.problems)
+        self.last = Outcome(self._clock.now_ms(), problems=problems)
+        for problem in problems:
+            log.error("%s: %s", path, problem)
+        log.error("%s cannot be used; nothing was changed", path)
 
     def _apply(self, config: Config, commits: Sequence[Commit]) -> None:
         try:
@@ -301,16 +322,11 @@ class Reloader:
 
 
 def _read(running: Config) -> tuple[Config, tuple[str, ...]]:
-    """The file as it is now, with its warnings."""
-    assert running.path is not None
-    new = configfile.load(running.path)
-    return new, tuple(str(warning) for warning in configfile.read_config(running.path)[2])
-
-
-def _tell_problems(path: Path, problems: Sequence[str]) -> None:
-    for problem in problems:
-        log.error("%s: %s", path, problem)
-    log.error("%s cannot be used; nothing was changed", path)
+    """The file as it is now, with its warnings. Where it gives no host name, the one in force stays: the machine's own
+    would be asked for anew, and DNS may be away."""
+    warnings: list[Problem] = []
+    new = configfile.load(running.path, hostname=running.hostname, warn=warnings.append)
+    return new, tuple(map(str, warnings))
 
 
 def _named(paths: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, TypeGuard
 
 from docs.generate import markdown
 from gateway import cli
@@ -14,7 +14,7 @@ _EXIT_CODES: Final = (
     ("1", "refused, not found, or not all of it could be done"),
     ("2", "usage"),
     ("3", "`status`: no daemon runs"),
-    ("75", "try again later: the store or the daemon is away for now"),
+    ("75", "try again later: the store or the daemon is away for now; `status`, `reload`: it starts or stops"),
     ("78", "the configuration cannot be used"),
 )
 
@@ -37,8 +37,8 @@ def page() -> str:
 
 def _commands(parser: argparse.ArgumentParser, told: str = "") -> Iterator[tuple[argparse.ArgumentParser, str]]:
     """The commands that do something, in their order, with what their parent says of them."""
-    below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]  # noqa: SLF001 - argparse shows them nowhere else
-    if not below:
+    below = [action for action in parser._actions if _is_below(action)]  # noqa: SLF001 - argparse shows them nowhere else
+    if not below or parser.get_default("run") is not None:  # `log` does something with no word after it, too
         yield parser, parser.description or told
     for action in below:
         words = {choice.dest: choice.help or "" for choice in action._choices_actions}  # noqa: SLF001 - the same
@@ -46,12 +46,16 @@ def _commands(parser: argparse.ArgumentParser, told: str = "") -> Iterator[tuple
             yield from _commands(command, words.get(name, ""))
 
 
+def _is_below(action: argparse.Action) -> TypeGuard["argparse._SubParsersAction[argparse.ArgumentParser]"]:
+    return isinstance(action, argparse._SubParsersAction)  # noqa: SLF001 - its only name
+
+
 def _section(command: tuple[argparse.ArgumentParser, str]) -> Iterator[str]:
     parser, told = command
     shown = [
         action
         for action in parser._actions  # noqa: SLF001 - as above
-        if action.help != argparse.SUPPRESS and not set(action.option_strings) & set(_COMMON)
+        if action.help != argparse.SUPPRESS and not _is_below(action) and not set(action.option_strings) & set(_COMMON)
     ]
     yield f"## {parser.prog}"
     yield told[:1].upper() + told[1:] + ("" if told.endswith(".") else ".")

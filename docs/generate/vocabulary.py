@@ -7,13 +7,13 @@ from gateway.events import BounceClass, EventType, Scope, State
 
 _STATES: Final = {
     State.SCHEDULED: "`send_at` is ahead",
-    State.HELD: "an operator or the key's mode holds it until it is released",
+    State.HELD: "held until an operator releases it; a restore holds mail of keys with `duplicates: at_most_once`",
     State.QUEUED: "not tried yet",
     State.DEFERRED: "tried, and to be tried again",
     State.DELIVERED: "the next hop took it (250 after the final dot)",
     State.BOUNCED: "refused for good because of the recipient",
     State.FAILED: "refused for good for another reason, expired, or given up",
-    State.SUPPRESSED: "not sent: the address is suppressed",
+    State.SUPPRESSED: "not used by this version",
     State.CANCELLED: "cancelled before it was sent",
     State.CAPTURED: "kept here by a route of type capture",
 }
@@ -24,7 +24,7 @@ _EVENTS: Final = {
     EventType.BOUNCED: "refused for good because of the recipient",
     EventType.FAILED: "refused for good for another reason",
     EventType.EXPIRED: "`ttl` or `delivery.expire_after` went by",
-    EventType.SUPPRESSED: "not sent: the address is suppressed",
+    EventType.SUPPRESSED: "not used by this version",
     EventType.HELD: "held",
     EventType.RELEASED: "no longer held",
     EventType.CANCELLED: "cancelled",

@@ -8,7 +8,6 @@ there until the end of a stop, so /health/ready can say so. Nothing can be chang
 import asyncio
 import ipaddress
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Final
 
 from aiohttp import web
@@ -20,13 +19,13 @@ from gateway.api.door import Call, new_request_id
 from gateway.api.envelope import Answer
 from gateway.api.proxies import TrustedProxies
 from gateway.api.service import Service
-from gateway.config import Config, Http, Listen
+from gateway.config import Config, Http, Limits, Listen
 from gateway.errors import Reason, Refused
 from gateway.metrics import Metrics
 
 METRICS_PATH: Final = "/metrics"
 SCOPE: Final = "admin"
-CONNECTIONS: Final = 50
+CONNECTIONS: Final = 50  # from wherever: an address of its own is on loopback
 _ABORT_S: Final = 0.2
 _PLAIN: Final = "text/plain; charset=utf-8"
 _INDEX: Final = f"""Mail Gateway
@@ -104,7 +103,6 @@ class AdminServer:
     def __init__(self, config: Config, pages: Pages, *, handed: Handed | None = None) -> None:
         self._handed = Handed() if handed is None else handed
         self._listen = own_address(config.http)
-        self._limits = replace(config.limits, connections=CONNECTIONS)
         self._pages = pages
         self._date = DateHeader()
         self._server: asyncio.Server | None = None
@@ -115,7 +113,8 @@ class AdminServer:
         """Raises OSError, whose text names the option."""
         if self._listen is None:
             return
-        self._connections = Connections(self._handle, self._limits, self._date, proxies=TrustedProxies(()))
+        limits = Limits(connections=CONNECTIONS, connections_per_ip=CONNECTIONS)
+        self._connections = Connections(self._handle, limits, self._date, proxies=TrustedProxies(()))
         try:
             loop = asyncio.get_running_loop()
             if given := self._handed.take(self._listen):

@@ -128,8 +128,7 @@ class Connection(web.RequestHandler):
                 self._server.figures.tls.at("in", encryption.version()).value += 1
             super().connection_made(transport)
             return
-        self._server.figures.refused.at("http").value += 1
-        log.debug("a connection of %s was one too many", transport.get_extra_info("peername"))
+        self._server.tell_one_too_many(transport)
         refused = cast("asyncio.WriteTransport", transport)  # uvloop's is one without being an instance
         refused.write(self._server.busy)
         refused.close()
@@ -201,6 +200,11 @@ class Connections(web.Server):
         self._per_address[peer[0]] = count + 1
         self._addresses[connection] = peer[0]
         return True
+
+    def tell_one_too_many(self, transport: asyncio.BaseTransport) -> None:
+        peer = transport.get_extra_info("peername")
+        address = peer[0] if peer else "a client"  # it may have gone meanwhile
+        self.figures.one_too_many("http", address, self._per_address.get(address, 0), len(self._connections))
 
     def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
         address = self._addresses.pop(handler, None)

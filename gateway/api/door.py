@@ -34,6 +34,9 @@ class Door(Protocol):
         `login` is a user name given with it: any, but not the name of another key.
         """
 
+    def refused(self, principal: Principal, reason: str, text: str, *, peer: str) -> None:
+        """Its mail was refused on this side of the door, for that error code: to be counted and told."""
+
     async def submit(
         self, principal: Principal, submission: Submission, *, idempotency: Idempotency | None, peer: str
     ) -> Receipt:
@@ -75,7 +78,7 @@ class Door(Protocol):
 @dataclass(slots=True)
 class Call:
     """A request on its way: `argument` is the variable segment of its path, `query` its raw query string. `principal`
-    is known once the operation asked for it."""
+    is known once the operation asked for it, and whether it `sends` mail."""
 
     request: web.BaseRequest
     id: str
@@ -83,6 +86,7 @@ class Call:
     argument: str
     query: str
     principal: Principal | None = None
+    sends: bool = False
 
     def bearer(self) -> str | None:
         """The text of `Authorization: Bearer`, None where there is none."""

@@ -12,7 +12,6 @@ import socket
 import ssl
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Final
 
 from aiohttp import http_parser, web
@@ -30,7 +29,8 @@ from gateway.api.proxies import TrustedProxies
 from gateway.api.routing import Place, Routes
 from gateway.api.service import Service
 from gateway.budget import WAIT_S, Budget, return_large_blocks
-from gateway.config import Config, HttpListener, Listen, ListenerTls, Tls
+from gateway.certificates import ServerCertificate
+from gateway.config import Config, HttpListener, Listen, ListenerTls
 from gateway.errors import ConfigError, Problem, Reason, Refused, StoreError, StoreFull
 from gateway.metrics import Metrics
 from gateway.metrics.connections import ConnectionFigures
@@ -39,12 +39,11 @@ DECODERS: Final = 2  # threads for large bodies: more would only fight for the i
 BACKLOG: Final = 1024  # connections the kernel keeps while the loop is busy
 # Connections taken in one turn of the loop. asyncio tries (and logs) each of them anew where no file can be opened.
 ACCEPTS: Final = 4
+_LOWEST_TLS: Final = ssl.TLSVersion.TLSv1_2
 _ABORT_S: Final = 0.2  # for connections that are cut after the deadline of a stop
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 log = logging.getLogger("gateway.api")
-
-_Stamp = tuple[str, int, int, int]
 
 
 class HttpServer:
@@ -77,7 +76,7 @@ class HttpServer:
         self._handed = Handed() if handed is None else handed
         self._pool = ThreadPoolExecutor(DECODERS, thread_name_prefix="http-decode")
         self._date = DateHeader()
-        self._contexts: list[ssl.SSLContext] = []
+        self._tls: ServerCertificate | None = None
         self._listeners: list[asyncio.Server] = []
         self._connections: Connections | None = None
         self._busy = 0
@@ -88,7 +87,6 @@ class HttpServer:
         self._bodies = Bodies(config.max_message, memory, grace_s=body_grace_s, wait_s=room_wait_s)
         self._service = Service(config, door, self._bodies, self._pool)
         self._routes = _routes(config)
-        self._certificate = _stamps(config)  # as it was read last
         self.addresses: tuple[Listen, ...] = ()
 
     @property
@@ -108,6 +106,7 @@ class HttpServer:
             keepalive_s=self._keepalive_s,
             figures=self._connection_figures,
         )
+        self._tls = _certificate(self._config)
         try:
             for listener in self._config.http.listeners:
                 await self._listen(listener, self._connections)
@@ -133,11 +132,11 @@ class HttpServer:
     async def prepare(self, config: Config) -> Callable[[], None]:
         """The same listeners by another configuration; what is returned makes it that of the requests to come, and of
         the connections to come where it is about them. Raises ConfigError (the certificate)."""
-        if config.tls != self._config.tls:
-            _check_certificate(config.tls)
+        tls = _certificate(config) if config.tls != self._config.tls else self._tls
 
         def commit() -> None:
             self._config = config
+            self._tls = tls
             self._service.config = config
             self._bodies.resize(config.max_message)
             self._routes = _routes(config)
@@ -149,31 +148,14 @@ class HttpServer:
         return commit
 
     def refresh_certificate(self) -> bool:
-        """Read the certificate again if its files changed; True if they did and it is used. What cannot be used yet is
-        told, and the old one goes on."""
-        stamps = _stamps(self._config)
-        if stamps == self._certificate:
-            return False
-        try:
-            self.reload_tls()
-        except (OSError, ConfigError) as error:
-            log.warning("the changed certificate cannot be used yet: %s", error)
-            return False
-        self._certificate = stamps
-        return True
-
-    def reload_tls(self) -> None:
-        """Read certificate and key again, for new connections. Raises ConfigError, and has changed nothing then."""
-        tls = self._config.tls
-        _check_certificate(tls)  # half of a renewal must not get into a context in use
-        for context in self._contexts:
-            if tls is not None:
-                context.load_cert_chain(tls.certificate, tls.key)
+        """Read the certificate again if its files changed; True if they did and it is used for the connections to
+        come."""
+        return self._tls is not None and self._tls.refresh()
 
     async def _listen(self, listener: HttpListener, connections: Connections) -> None:
         """On the sockets that were handed in for it, else on its own."""
         loop = asyncio.get_running_loop()
-        context = self._context() if listener.tls is ListenerTls.IMPLICIT else None
+        context = self._handshakes() if listener.tls is ListenerTls.IMPLICIT else None
         servers = [
             await loop.create_server(connections, sock=sock, ssl=context, backlog=ACCEPTS)
             for sock in self._handed.take(listener.listen)
@@ -187,16 +169,16 @@ class HttpServer:
             with socket.socket(fileno=os.dup(sock.fileno())) as same:  # the loop's own view of it cannot listen
                 same.listen(BACKLOG)
 
-    def _context(self) -> ssl.SSLContext:
-        tls = self._config.tls
-        if tls is None:
-            raise ConfigError([Problem("tls", "is needed by a listener with tls: implicit")])
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.set_alpn_protocols(["http/1.1"])
-        context.load_cert_chain(tls.certificate, tls.key)
-        self._contexts.append(context)
+    def _handshakes(self) -> ssl.SSLContext:
+        """For asyncio's server, which keeps its context: each handshake goes on with the newest certificate."""
+        context = _make_context(_LOWEST_TLS)
+        context.sni_callback = self._choose_certificate
         return context
+
+    def _choose_certificate(self, connection: ssl.SSLObject, _name: str | None, _first: ssl.SSLContext) -> None:
+        """OpenSSL asks in each handshake, also where the client names no host."""
+        assert self._tls is not None
+        connection.context = self._tls.context(_LOWEST_TLS)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         self._busy += 1
@@ -223,8 +205,10 @@ class HttpServer:
         try:
             answer = await self._serve(place, call, path)
         except Refused as refused:
+            self._service.tell_refused(call, refused)
             answer = dialect.refusal(refused, request_id)
         except HttpError as error:
+            self._service.tell_refused(call, error)
             answer = dialect.http_error(error, request_id)
         except StoreFull:
             answer = dialect.refusal(Refused(Reason.BACKLOG_FULL, "There is no room for more mail now."), request_id)
@@ -280,25 +264,19 @@ def _routes(config: Config) -> Routes:
     return Routes.of(native.DIALECT, served)
 
 
-def _check_certificate(tls: Tls | None) -> None:
-    """Raises ConfigError where its files cannot be used together."""
-    if tls is None:
-        return
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate, tls.key)
-    except (OSError, ValueError) as error:
-        text = f"{tls.certificate} with {tls.key} cannot be used: {getattr(error, 'strerror', None) or error}"
-        raise ConfigError([Problem("tls.certificate", text)]) from error
+def _make_context(lowest: ssl.TLSVersion) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = lowest
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
-def _stamps(config: Config) -> tuple[_Stamp | None, ...]:
-    """What shows that one of the certificate's files is another one."""
-    return tuple(_stamp(path) for path in (config.tls.certificate, config.tls.key)) if config.tls is not None else ()
-
-
-def _stamp(path: Path) -> _Stamp | None:
-    try:
-        status = path.stat()
-    except OSError:
+def _certificate(config: Config) -> ServerCertificate | None:
+    """That of the listeners, which can be used; None where none of them has TLS. Raises ConfigError."""
+    if all(listener.tls is ListenerTls.NONE for listener in config.http.listeners):
         return None
-    return str(path), status.st_mtime_ns, status.st_ino, status.st_size
+    if config.tls is None:
+        raise ConfigError([Problem("tls", "is needed by a listener with tls: implicit")])
+    made = ServerCertificate(config.tls, _make_context, logger=log.name)
+    made.context(_LOWEST_TLS)
+    return made

@@ -13,7 +13,9 @@ from typing import Any, TypeVar
 from gateway.api import document
 from gateway.api.body import Bodies
 from gateway.api.door import Call, Door
+from gateway.api.envelope import HttpError
 from gateway.config import Config
+from gateway.errors import Refused
 from gateway.policy.auth import Principal, require_scope
 
 Value = TypeVar("Value")
@@ -57,9 +59,20 @@ class Service:
         with the key: any, but not the name of another key. Raises Refused."""
         principal = self.door.authenticate(secret or "", call.peer, login=login)
         call.principal = principal
+        call.sends = scope == "send"
         if scope is not None:
             require_scope(principal, scope)
         return principal
+
+    def tell_refused(self, call: Call, error: Refused | HttpError) -> None:
+        """Has the mail log tell of mail that its door never saw: the request of a known client was refused before."""
+        if call.principal is None or not call.sends:
+            return
+        match error:
+            case Refused(told=False):
+                self.door.refused(call.principal, error.reason.code, error.text, peer=call.peer)
+            case HttpError():
+                self.door.refused(call.principal, error.fault.value[1], error.text, peer=call.peer)
 
     @asynccontextmanager
     async def body(self, call: Call, *, max_bytes: int | None = None) -> AsyncIterator[Body]:

@@ -1,7 +1,8 @@
 """The daemon over an open data directory: listeners, delivery, control socket, and what looks after them.
 
-Guarantees: it is open when every listener accepts; a stop ends within its deadline, and whatever was acknowledged is in
-the store; a part that breaks down, without which there is no daemon, sets `fatal`.
+Guarantees: it is open when every listener accepts, and nothing of it is open where it cannot be; a stop ends within its
+deadline, whatever a part fails with then, and whatever was acknowledged is in the store; a part that breaks down,
+without which there is no daemon, sets `fatal`.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from gateway.activation import Handed
 from gateway.api.admin import AdminServer, Pages
 from gateway.api.envelope import SHUTTING_DOWN
 from gateway.api.server import HttpServer
-from gateway.app.datadir import Core, log_terms
+from gateway.app.datadir import Core, ended, log_terms
 from gateway.budget import Budget
 from gateway.config import Config
 from gateway.control import ControlServer
@@ -35,6 +36,7 @@ from gateway.delivery.tls.mtasts_cache import StsPolicies
 from gateway.delivery.tls.policy import TlsPolicies
 from gateway.delivery.waits import Waits
 from gateway.doors import HttpDoor, SmtpDoor
+from gateway.errors import Refused
 from gateway.local import LocalServer, socket_path
 from gateway.manage import Action
 from gateway.manage.log import LogActions
@@ -91,34 +93,32 @@ class Gateway(Core):
         self._local: LocalServer | None = None
         self._log_actions: LogActions
 
-    async def open(self) -> None:
-        """Start everything; returns when every listener accepts. Raises GatewayError, OSError (a busy port)."""
-        await super().open()
-        try:
-            self._make_delivery()
-            self._make_doors()
-            assert self._scheduler is not None
-            await self._scheduler.start()
-            self._reporter.start(self.supervisor)
-            await self.http.start()
-            await self.smtp.start()
-            if self._local is not None:
-                await self._local.start()
-            await self.admin.start()
-            self._handed.close()
-            await self._control.start()
-            self._start_followers()
-        except BaseException:
-            await self.supervisor.cancel_all()
-            await super().close()
-            raise
+    async def _start(self) -> None:
+        """Returns when every listener accepts. Raises GatewayError, OSError (a busy port)."""
+        await super()._start()
+        self._make_delivery()
+        self._make_doors()
+        self._plan_stop()
+        assert self._scheduler is not None
+        await self._scheduler.start()
+        self._reporter.start(self.supervisor)
+        await self.http.start()
+        await self.smtp.start()
+        if self._local is not None:
+            await self._local.start()
+        await self.admin.start()
+        self._handed.close()
+        await self._control.start()
+        self._start_followers()
 
     def _make_delivery(self) -> None:
         config = self.config
         figures = self.figures
         self._signer = Signer(figures.outgoing)
+        self._ends_by(self._signer.close)
         self._signer.start()
         self._pool = Pool(config.delivery, outgoing=figures.outgoing, connections=figures.connections)
+        self._ends_by(self._pool.close)
         self._waits = Waits(self.store, self.clock)
         sts = StsPolicies(self.store.records, self.resolver, PolicyHost(self.resolver), self.clock)
         life = Lifetime(self.clock)
@@ -134,6 +134,9 @@ class Gateway(Core):
             policies=TlsPolicies(self.resolver, sts),
             life=life,
         )
+        figures.delivery.know(config.routes)
+        # An operator who says "now" means it: destinations that nobody answered for are tried again too.
+        self.manager.on_go(self._couriers.unreachable.clear)
         self._scheduler = Scheduler(
             config.delivery,
             self.store,
@@ -146,10 +149,19 @@ class Gateway(Core):
             life=life,
         )
         told: dict[str, Any] = {"clock": self.clock, "log": self.mail_log}
-        self._reporter = Reporter(config, self.store, ids=self.ids, figures=figures.intake, **told)
+        self._reporter = Reporter(
+            config, self.store, ids=self.ids, figures=figures.intake, route_of=self._route_of, **told
+        )
         self._pass_through = PassThrough(
             config, self.store, self.resolver, figures=figures.delivery, intake=figures.intake, **told
         )
+
+    def _route_of(self, key: str) -> str | None:
+        try:
+            principal = self.keys.named(key, self.clock.now_ms())
+        except Refused:
+            return None
+        return principal.route or self.config.default_route
 
     def _make_doors(self) -> None:
         config, figures = self.config, self.figures
@@ -202,7 +214,15 @@ class Gateway(Core):
             clock=self.clock,
             on_broken=self._on_failed,
         )
-        self._control = ControlServer(config.data_dir, self.actions(), self.supervisor)
+        self._control = ControlServer(config.data_dir, self.actions())
+
+    def _plan_stop(self) -> None:
+        """How the parts end, whether they have started or not; the last line is the first to be done."""
+        self._ends_by(self.admin.stop)
+        self._ends_by(functools.partial(self.supervisor.cancel_all, timeout_s=2))
+        self._ends_by(self._drain)
+        self._ends_by(self._waits.close)
+        self._ends_by(self._control.stop)
 
     def _pages(self) -> Pages:
         """What monitoring reads: figures that nobody counts are looked up for it."""
@@ -269,33 +289,29 @@ class Gateway(Core):
         self._guard.reconfigure(config.limits.auth_failures)
         self._pool.reconfigure(config.delivery)
         self._couriers.reconfigure(config)
+        self.figures.delivery.know(config.routes)
         self._scheduler.reconfigure(config.delivery)
         self._reporter.reconfigure(config)
         self._pass_through.reconfigure(config)
 
     async def close(self) -> None:
         """Stop: accept nothing new, finish what is on the wire, give back the rest, write everything."""
-        assert self._scheduler is not None
-        loop = asyncio.get_running_loop()
-        if self.store.failed:
-            self.stop_timeout_s = min(self.stop_timeout_s, STOP_FAILED_S)  # no result can be written any more
-        deadline = loop.time() + self.stop_timeout_s
         self._stopping = True
-        await self._control.stop()
-        self._waits.close()
-        doors = (self.http, self.smtp) if self._local is None else (self.http, self.smtp, self._local)
-        await asyncio.gather(
-            *(door.stop(self.stop_timeout_s / 2) for door in doors),
-            self._scheduler.stop(max(0.0, deadline - loop.time() - 3)),
-        )
-        await self.supervisor.cancel_all(timeout_s=2)
-        await self.admin.stop()
-        await self._pool.close()
-        await self._signer.close()
         await super().close()
 
+    async def _drain(self) -> None:
+        """The doors take nothing new, and what is on the wire ends; a door that fails cuts no delivery."""
+        assert self._scheduler is not None
+        if self.store.failed:
+            self.stop_timeout_s = min(self.stop_timeout_s, STOP_FAILED_S)  # no result can be written any more
+        doors = (self.http, self.smtp) if self._local is None else (self.http, self.smtp, self._local)
+        await asyncio.gather(
+            *(ended(door.stop, self.stop_timeout_s / 2) for door in doors),
+            ended(self._scheduler.stop, max(0.0, self.stop_timeout_s - 3)),
+        )
+
     def actions(self) -> Mapping[str, Action]:
-        mine: dict[str, Action] = {"queue.retry": self._retry, "reload": self._reload, "status": self._status}
+        mine: dict[str, Action] = {"reload": self._reload, "status": self._status}
         mine |= {"log.show": self._log_actions.show, "log.level": self._log_actions.level}
         assert self._scheduler is not None
         lanes = self._scheduler.lanes
@@ -331,11 +347,6 @@ class Gateway(Core):
             "on_the_wire": self._scheduler.on_the_wire,
             "last_reload": _shown(last) if last is not None else None,
         }
-
-    async def _retry(self, args: dict[str, Any]) -> Any:
-        """An operator who says "now" means it: destinations that nobody answered for are tried again too."""
-        self._couriers.unreachable.clear()
-        return await self.manager.queue_retry(args)
 
     def _why_not_ready(self) -> str | None:
         if self.fatal.done() or self.store.away:

@@ -1,16 +1,17 @@
 """A data directory opened by one process: lock, store, keys, domains, intake and the actions on them.
 
-Guarantees: one process at a time; what was opened is closed again, also where a part of it fails to open. It sends
-nothing and listens nowhere (daemon.py does).
+Guarantees: one process at a time; what was opened is closed again, also where a part of it fails to open, and whatever
+another part fails with at its end. It sends nothing and listens nowhere (daemon.py does).
 """
 
 import asyncio
 import contextlib
 import fcntl
 import functools
+import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
@@ -19,6 +20,7 @@ from gateway import observe
 from gateway.api import message as api_message
 from gateway.api.figures import Figures
 from gateway.config import Config
+from gateway.control import LOCK_NAME
 from gateway.delivery import explain
 from gateway.errors import StoreError
 from gateway.intake import Intake, Room
@@ -39,8 +41,9 @@ from gateway.store.sqlite import SqliteStore
 from gateway.store.vault import Vault, load_master_key
 from gateway.templates import TemplateManager
 
-LOCK_NAME = "lock"
 LOG_FLUSH_S = 0.1
+
+log = logging.getLogger("gateway")
 
 
 class DataDirLocked(StoreError):
@@ -57,7 +60,7 @@ class Core:
         self.domains = Domains()
         self.figures = Figures()
         self._stream = log_stream or sys.stderr
-        self._lock: int | None = None
+        self._closing = contextlib.AsyncExitStack()  # what was opened: how each part ends
         self.opening = False  # the store, which may take its time: a migration is one transaction
         self._ballast = Ballast(config.database_path.parent)
         self.store: SqliteStore
@@ -84,32 +87,49 @@ class Core:
         await self.close()
 
     async def open(self) -> None:
-        """Take the data directory. Raises StoreError."""
+        """Start everything. Raises GatewayError, OSError (a busy port); nothing is left open then."""
+        try:
+            await self._start()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _start(self) -> None:
+        """What is opened says at once how it ends (`_ends_by`)."""
         config = self.config
         loop = asyncio.get_running_loop()
         self.fatal = loop.create_future()
-        self._lock = _lock(config.data_dir)
+        self._ends_by(os.close, _lock(config.data_dir))
         self.mail_log = MailLog(
             self._stream,
             **log_terms(config),
             defer=functools.partial(loop.call_later, LOG_FLUSH_S),
+            monotonic=self.clock.monotonic,
         )
+        self._ends_by(self.mail_log.flush)
+        await self._open_store()
+        self._ends_by(self.store.close)
+        self._ends_by(self._snapshots.close)
+        await self._furnish()
+
+    async def _open_store(self) -> None:
         self.opening = True
-        self.store = await SqliteStore.open(
-            config.database_path,
-            clock=self.clock,
-            retention=config.retention,
-            on_ready=self._on_ready,
-            on_failed=self._on_failed,
-            make_room=self._ballast.give_up,
-            figures=self.figures.store,
-        )
-        self.opening = False
         try:
-            await self._furnish()
-        except BaseException:
-            await Core.close(self)
+            self.store = await SqliteStore.open(
+                self.config.database_path,
+                clock=self.clock,
+                retention=self.config.retention,
+                on_ready=self._on_ready,
+                on_failed=self._on_failed,
+                make_room=self._ballast.give_up,
+                figures=self.figures.store,
+            )
+        except asyncio.CancelledError:
+            # The thread that opens it cannot be stopped: the lock stays for as long as this process.
+            self._closing.pop_all()
             raise
+        finally:
+            self.opening = False
 
     async def _furnish(self) -> None:
         """Everything over an open store."""
@@ -149,12 +169,11 @@ class Core:
         )
 
     async def close(self) -> None:
-        await self._snapshots.close()
-        await self.store.close()
-        self.mail_log.flush()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        """Close what was opened, last first. What a part fails with is logged and keeps no other open."""
+        await self._closing.aclose()
+
+    def _ends_by(self, end: Callable[..., Awaitable[None] | None], *args: object) -> None:
+        self._closing.push_async_callback(ended, end, *args)
 
     def actions(self) -> Mapping[str, Action]:
         """What the CLI may ask for."""
@@ -188,6 +207,15 @@ class Core:
 def log_terms(config: Config) -> dict[str, bool]:
     """What the mail log is made with."""
     return {"as_json": config.log.format == "json", "enabled": observe.tells_mail(config.log.level)}
+
+
+async def ended(end: Callable[..., Awaitable[None] | None], *args: object) -> None:
+    """Returns when a part has ended; what it failed with is in the log."""
+    try:
+        if (ending := end(*args)) is not None:
+            await ending
+    except Exception:
+        log.exception("not everything could be closed")
 
 
 @contextlib.contextmanager

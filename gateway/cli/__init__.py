@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     arguments.config = getattr(arguments, "config", None)
     try:
         code = int(arguments.run(arguments))
-        sys.stdout.flush()
+        print(end="", flush=True)  # print() alone knows of a standard output that is closed
     except ConfigError as error:
         path = arguments.config or default_path()
         hint = "" if check.is_there(path) else check.NO_FILE
@@ -63,11 +63,31 @@ def main(argv: Sequence[str]) -> int:
         output.complain(*connect.words(error))
         return EXIT_REFUSED
     except BrokenPipeError:  # `| head` closed the pipe: nobody is reading any more
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's last flush complains
+        _give_up_stdout()
+        return EXIT_REFUSED
+    except OSError as error:
+        if not _is_stdouts(error):
+            raise
+        output.complain(f"standard output cannot be written: {error.strerror}")
+        _give_up_stdout()
         return EXIT_REFUSED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     return code
+
+
+def _is_stdouts(error: OSError) -> bool:
+    """Whether what was printed is what failed: it is kept, and fails again."""
+    try:
+        print(end="", flush=True)
+    except OSError as again:
+        return again.errno == error.errno
+    return False
+
+
+def _give_up_stdout() -> None:
+    """Or the interpreter's last flush complains."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

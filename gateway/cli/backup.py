@@ -9,18 +9,17 @@ import argparse
 import asyncio
 import contextlib
 import os
-import secrets
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Final
 
-from gateway.cli import connect, datadir, output
+from gateway.cli import connect, datadir, draft, output
 from gateway.config import Config
 from gateway.errors import GatewayError, StoreError
-from gateway.manage.backup import BackupActions
+from gateway.manage.backup import COPY, BackupActions
 from gateway.runtime import Clock
-from gateway.store import backupfile
+from gateway.store import backupfile, space
 from gateway.store.backup import Snapshots
 from gateway.store.backupfile import Manifest
 from gateway.store.vault import KEY_FILE
@@ -46,10 +45,9 @@ def run(arguments: argparse.Namespace) -> int:
         if taken is None:
             taken = _take(settings)
         manifest = _manifest(taken, live=live)
-        with _snapshot(settings.data_dir / taken["file"]) as database:
-            if arguments.file != _STANDARD_OUTPUT:
-                _check_room(arguments.file, database, manifest.database_bytes + taken["spare"])
-            key = _master_key(settings.data_dir / KEY_FILE)
+        with _snapshot(settings.data_dir, taken["file"]) as database:
+            _check_room(arguments.file, stream, database, settings, wanted=manifest.database_bytes + taken["spare"])
+            key = _master_key(settings.data_dir)
             try:
                 backupfile.write(stream, manifest, database=database, master_key=key, made_at_s=taken["made_at_s"])
             except OSError as error:
@@ -81,74 +79,64 @@ def _manifest(taken: Any, *, live: bool) -> Manifest:
 
 
 @contextlib.contextmanager
-def _snapshot(path: Path) -> Iterator[IO[bytes]]:
-    """The copy, open and without a name any more: it goes with us, however we end."""
-    try:
-        # Whoever owns the data directory could put a link there to what only root may read.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        path.unlink()
-    except OSError as error:
-        raise StoreError(f"the copy {path} cannot be read: {error.strerror}") from error
+def _snapshot(data_dir: Path, name: Any) -> Iterator[IO[bytes]]:
+    """The copy, open and without a name any more: it goes with us, however we end.
+
+    Its name is the word of whoever has the control socket, and what lies there is the owner's of the data directory: no
+    other file is opened, and with no rights but the owner's.
+    """
+    if COPY.fullmatch(str(name)) is None:
+        raise BackupError(f"the daemon says that its copy is {name!r}, which no copy is called: nothing is made of it")
+    path = data_dir / name
+    with datadir.as_owner(data_dir):
+        try:
+            descriptor = _open(path)
+            path.unlink()
+        except OSError as error:
+            raise StoreError(f"the copy {path} cannot be read: {error.strerror}") from error
     with os.fdopen(descriptor, "rb") as file:
         yield file
 
 
-def _master_key(path: Path) -> bytes:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as error:
-        raise StoreError(
-            f"{path} cannot be read: {error.strerror}; without it the backup would be of no use"
-        ) from error
+def _master_key(data_dir: Path) -> bytes:
+    path = data_dir / KEY_FILE
+    with datadir.as_owner(data_dir):
+        try:
+            descriptor = _open(path)
+        except OSError as error:
+            text = f"{path} cannot be read: {error.strerror}; without it the backup would be of no use"
+            raise StoreError(text) from error
     with os.fdopen(descriptor, "rb") as file:
         return file.read(_KEY_BYTES_AT_MOST)
 
 
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
 @contextlib.contextmanager
 def _target(file: Path) -> Iterator[IO[bytes]]:
-    """Where the backup is written to; it gets its name at the end, where all went well."""
-    if file == _STANDARD_OUTPUT:
-        if sys.stdout.isatty():
-            raise BackupError("a backup is not for a terminal: redirect it, or name a file")
+    """Where the backup is written to; a file gets its name at the end, where all went well."""
+    if file != _STANDARD_OUTPUT:
+        with draft.of(file, synced=True, hint=f" ({_STANDARD_OUTPUT} is standard output)") as stream:
+            yield stream
+    elif sys.stdout.isatty():
+        raise BackupError("a backup is not for a terminal: redirect it, or name a file")
+    else:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
-        return
-    if file.is_dir():
-        raise BackupError(f"{file} is a directory: name a file")
-    draft = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
-    try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise BackupError(f"{file} cannot be made: {error.strerror}") from error
-    try:
-        with os.fdopen(descriptor, "wb", buffering=0) as stream:
-            yield stream
-            os.fsync(stream.fileno())
-        draft.replace(file)
-        _sync_directory(file.parent)
-    except OSError as error:
-        raise BackupError(f"{file} cannot be written: {error.strerror}") from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
-def _check_room(file: Path, database: IO[bytes], wanted: int) -> None:
+def _check_room(file: Path, stream: IO[bytes], database: IO[bytes], settings: Config, *, wanted: int) -> None:
     """On the disk of the data, room must stay for mail."""
-    disk = os.statvfs(file.parent)
-    free = disk.f_bavail * disk.f_frsize
-    if file.parent.stat().st_dev == os.fstat(database.fileno()).st_dev and free < wanted:
+    if file == _STANDARD_OUTPUT or os.fstat(stream.fileno()).st_dev != os.fstat(database.fileno()).st_dev:
+        return
+    free = space.look(settings.data_dir).free_bytes
+    if free < wanted:
         raise BackupError(
             f"{file} is on the disk of the data and would leave too little room for mail there: {free // _MB} MB are "
             f"free, {wanted // _MB} MB are needed (limits.free_disk among them)"
         )
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _tell(arguments: argparse.Namespace, manifest: Manifest) -> int:

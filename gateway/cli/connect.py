@@ -6,14 +6,18 @@ who may do this.
 
 import argparse
 import asyncio
-import os
-import pwd
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from gateway import config, configfile, control
+from gateway.cli import datadir, output
 from gateway.errors import GatewayError, Problem, Reason, Refused, StoreError
+
+QUICK_S: Final = 10.0  # what a look at the daemon may take
+SLOW_S: Final = 5.0  # whoever waits for longer is told
+_QUICK: Final = frozenset({"status", "log.show", "log.level"})
+_LONG: Final = frozenset({"backup.snapshot"})  # takes its time by nature, and cron(8) mails what is said
 
 
 class ActionError(GatewayError):
@@ -45,20 +49,19 @@ class Desk:
 
     def ask_daemon(self, action: str, args: dict[str, Any]) -> Any:
         """As `act`, but None where no daemon runs."""
-        return asyncio.run(_ask(self._data_dir, action, args))
+        return ask(self._data_dir, action, args)
 
     def _own(self) -> config.Config:
         # Read once: who owns the data directory may not be allowed to read it again.
         if self._settings is None:
-            self._settings = load(self._file)
+            self._settings = configfile.load_outside(self._file)
+            datadir.become_owner(self._settings.data_dir)
         return self._settings
 
 
-def load(file: Path | None) -> config.Config:
-    """The configuration; from here on we are who owns its data directory. Raises ConfigError, StoreError."""
-    settings = configfile.load(file)
-    become_owner(settings.data_dir)
-    return settings
+def ask(data_dir: Path, action: str, args: dict[str, Any]) -> Any:
+    """What the daemon of a data directory answers; None where none runs, or not yet. Raises GatewayError."""
+    return asyncio.run(_ask(data_dir, action, args))
 
 
 async def _alone(settings: config.Config, action: str, args: dict[str, Any]) -> Any:
@@ -73,18 +76,27 @@ async def _alone(settings: config.Config, action: str, args: dict[str, Any]) -> 
 
 
 async def _ask(data_dir: Path, action: str, args: dict[str, Any]) -> Any:
+    waits = "the daemon has not answered yet: it is waited for"
+    told = None if action in _LONG else asyncio.get_running_loop().call_later(SLOW_S, output.complain, waits)
     try:
-        reply = await control.call(data_dir, action, args)
+        reply = await control.call(data_dir, action, args, timeout_s=QUICK_S if action in _QUICK else None)
     except (FileNotFoundError, ConnectionRefusedError):
         return None
+    except TimeoutError as error:
+        raise StoreError(f"the daemon of {data_dir} runs but does not answer") from error
     except NotADirectoryError as error:
         raise StoreError(f"the data directory {data_dir} is not a directory") from error
     except PermissionError as error:
         raise StoreError(f"{data_dir} is not ours to use: run this as its owner or as root") from error
     except (OSError, ValueError) as error:
         raise StoreError(f"the running daemon does not answer on its control socket: {error}") from error
+    finally:
+        if told is not None:
+            told.cancel()
     if not reply["ok"]:
         said = reply["error"]
+        if said.get("code") == control.STORE:
+            raise StoreError(said["text"])
         raise ActionError(said["text"], code=said.get("code", ""), problems=said.get("problems", ()))
     return reply["result"]
 
@@ -100,26 +112,3 @@ def is_for(error: GatewayError, reason: Reason) -> bool:
     if isinstance(error, ActionError):
         return error.code == reason.code
     return isinstance(error, Refused) and error.reason is reason
-
-
-def become_owner(data_dir: Path) -> None:
-    """As root, become the owner of the data directory, so that no file of root's is left in it. Raises StoreError."""
-    if os.geteuid() != 0:
-        return
-    try:
-        owner = data_dir.stat()
-    except OSError:
-        return  # it is made, or found to be unusable, by who opens it
-    if owner.st_uid == 0:
-        return
-    try:
-        try:
-            os.initgroups(pwd.getpwuid(owner.st_uid).pw_name, owner.st_gid)
-        except KeyError:
-            os.setgroups([owner.st_gid])  # a user without a name, as in a container
-        os.setgid(owner.st_gid)
-        os.setuid(owner.st_uid)
-    except PermissionError as error:
-        raise StoreError(
-            f"root may not become the owner of {data_dir} here (uid {owner.st_uid}): run this as that user"
-        ) from error

@@ -8,7 +8,7 @@ import argparse
 import contextlib
 import os
 import pwd
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -42,9 +42,19 @@ def require(database: Path) -> None:
         raise NoDatabase(f"there is no database {database}")
 
 
+def become_owner(data_dir: Path) -> None:
+    """As root, become the owner of the data directory, so that no file of root's is left in it. Raises StoreError."""
+    try:
+        owner = data_dir.stat()
+    except OSError:
+        return  # it is made, or found to be unusable, by who opens it
+    if os.geteuid() == 0 != owner.st_uid:
+        _be(owner, data_dir, os.setgid, os.setuid)
+
+
 @contextlib.contextmanager
 def as_owner(data_dir: Path) -> Iterator[None]:
-    """As root, be the owner of the data directory for a while, so that no file of root's is left in it."""
+    """The same for a while."""
     try:
         owner = data_dir.stat()
     except OSError as error:
@@ -53,18 +63,29 @@ def as_owner(data_dir: Path) -> Iterator[None]:
         yield
         return
     groups, group = os.getgroups(), os.getegid()
-    try:
-        os.initgroups(pwd.getpwuid(owner.st_uid).pw_name, owner.st_gid)
-    except KeyError:
-        os.setgroups([owner.st_gid])  # a user without a name, as in a container
-    os.setegid(owner.st_gid)
-    os.seteuid(owner.st_uid)
+    _be(owner, data_dir, os.setegid, os.seteuid)
     try:
         yield
     finally:
         os.seteuid(0)
         os.setegid(group)
         os.setgroups(groups)
+
+
+def _be(
+    owner: os.stat_result, data_dir: Path, set_group: Callable[[int], None], set_user: Callable[[int], None]
+) -> None:
+    try:
+        try:
+            os.initgroups(pwd.getpwuid(owner.st_uid).pw_name, owner.st_gid)
+        except KeyError:
+            os.setgroups([owner.st_gid])  # a user without a name, as in a container
+        set_group(owner.st_gid)
+        set_user(owner.st_uid)
+    except PermissionError as error:
+        raise StoreError(
+            f"root may not become the owner of {data_dir} here (uid {owner.st_uid}): run this as that user"
+        ) from error
 
 
 @contextlib.contextmanager

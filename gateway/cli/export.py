@@ -10,16 +10,15 @@ import asyncio
 import base64
 import contextlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, Final
 
-from gateway.cli import connect, datadir, mbox, output, queuetable
+from gateway.cli import connect, datadir, draft, mbox, output, queuetable
 from gateway.errors import GatewayError, StoreError
 from gateway.manage.export import ExportActions
-from gateway.runtime import Clock
+from gateway.runtime import Clock, read_id
 from gateway.store.sqlite import SqliteStore
 
 EXIT_INCOMPLETE: Final = 1
@@ -30,7 +29,11 @@ Put = Callable[[Any, bytes], None]
 
 
 class ExportError(GatewayError):
-    """Nothing can be written there."""
+    """It cannot be written there, or what is to be written is no message."""
+
+
+class _DamagedError(Exception):
+    """A message that is not what was stored: the others are exported."""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -40,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         session = desk.ask_daemon("export.begin", which)
         if session is not None:
-            result = _export(desk.ask_daemon, session, arguments)
+            result = _export(_asking(desk), session, arguments)
         else:
             with _alone(arguments) as act:
                 result = _export(act, act("export.begin", which), arguments)
@@ -67,7 +70,7 @@ def _export(act: Act, session: Any, arguments: argparse.Namespace) -> Any:
         for message in _messages(act, session):
             try:
                 content = _content(act, message)
-            except GatewayError as error:
+            except _DamagedError as error:
                 damaged.append({"id": message["id"], "text": str(error)})
                 continue
             if content is None:
@@ -88,21 +91,35 @@ def _messages(act: Act, session: Any) -> Iterator[Any]:
 
 
 def _content(act: Act, message: Any) -> bytes | None:
-    """Whole; None where it was delivered meanwhile. Raises StoreError, ActionError."""
+    """Whole; None where it was delivered meanwhile. Raises _DamagedError; GatewayError is not about this message."""
     if message["fault"]:
-        raise StoreError(message["fault"])
+        raise _DamagedError(message["fault"])
     if message["content"] is not None:
         return base64.b64decode(message["content"])
     pieces = bytearray()
     index = 0
     while len(pieces) < message["size"]:
         wanted = {"id": message["id"], "number": message["number"], "index": index}
-        piece = act("export.piece", wanted)["content"]
-        if piece is None:
+        piece = act("export.piece", wanted)
+        if piece["fault"]:
+            raise _DamagedError(piece["fault"])
+        if piece["content"] is None:
             return None
-        pieces += base64.b64decode(piece)
+        pieces += base64.b64decode(piece["content"])
         index += 1
     return bytes(pieces)
+
+
+def _asking(desk: connect.Desk) -> Act:
+    """The daemon, which must be there to the end: it alone knows what it has handed out."""
+
+    def act(action: str, args: dict[str, Any]) -> Any:
+        answer = desk.ask_daemon(action, args)
+        if answer is None:
+            raise StoreError("the daemon ended, and the export with it: begin anew")
+        return answer
+
+    return act
 
 
 @contextlib.contextmanager
@@ -129,9 +146,7 @@ def _alone(arguments: argparse.Namespace) -> Iterator[Act]:
 def _place(arguments: argparse.Namespace) -> Iterator[Put]:
     """Where messages go: two files each in a directory that was empty, or one file for all."""
     if arguments.mbox is not None:
-        if arguments.mbox.is_dir():
-            raise ExportError(f"{arguments.mbox} is a directory: name a file")
-        with _draft(arguments.mbox) as file:
+        with draft.of(arguments.mbox) as file:
             yield lambda message, content: _append(file, message, content)
         return
     directory: Path = arguments.directory
@@ -146,25 +161,14 @@ def _append(file: IO[bytes], message: Any, content: bytes) -> None:
 
 
 def _put(directory: Path, message: Any, content: bytes) -> None:
+    if read_id("eml_", str(message["id"])) is None:  # the word of whoever has the control socket names no file
+        raise ExportError(f"the daemon says that a message is {message['id']!r}, which is no id: nothing is made of it")
     described = directory / f"{message['id']}.json"
     if described.exists():  # further recipients of the same message
         known = json.loads(described.read_text(encoding="utf-8"))
         message = known | {"recipients": known["recipients"] + message["recipients"]}
     else:
-        with _draft(directory / f"{message['id']}.eml") as file:
+        with draft.of(directory / f"{message['id']}.eml") as file:
             file.write(content)
-    with _draft(described) as file:
+    with draft.of(described) as file:
         file.write((json.dumps(message, indent=2) + "\n").encode())
-
-
-@contextlib.contextmanager
-def _draft(path: Path) -> Iterator[IO[bytes]]:
-    """A file that has its name once it is whole, readable by its owner only."""
-    draft = path.with_name(f".{path.name}.part")
-    draft.unlink(missing_ok=True)
-    try:
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-            yield file
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -22,6 +22,36 @@ def register(verbs: Any, common: argparse.ArgumentParser) -> None:
     nouns = parser.add_subparsers(metavar="create|list|show|rotate|revoke", required=True)
 
     create = nouns.add_parser("create", parents=[common], help="create a key; its text is printed once")
+    _add_create(create)
+    create.set_defaults(run=_create)
+
+    listing = nouns.add_parser("list", parents=[common], help="all keys, without their text")
+    output.add_json(listing)
+    listing.set_defaults(run=_list)
+
+    rotate = nouns.add_parser("rotate", parents=[common], help="give a key a new text, which is printed once")
+    rotate.add_argument("name")
+    rotate.add_argument(
+        "--overlap",
+        type=values.delay,
+        metavar="24h",
+        help="how long the old text stays good (default: 24h); 0s where strangers have it",
+    )
+    _add_text(rotate)
+    output.add_json(rotate)
+    rotate.set_defaults(run=_rotate)
+
+    for verb, run, help_ in (
+        ("show", _show, "one key, without its text"),
+        ("revoke", _revoke, "end a key at once, for good"),
+    ):
+        one = nouns.add_parser(verb, parents=[common], help=help_)
+        one.add_argument("name")
+        output.add_json(one)
+        one.set_defaults(run=run)
+
+
+def _add_create(create: argparse.ArgumentParser) -> None:
     create.add_argument("name")
     create.add_argument("--account", metavar="A", help="what separates tenants (default: the key's name)")
     create.add_argument("--route", metavar="R", help="the way its mail goes (default: default_route)")
@@ -64,32 +94,6 @@ def register(verbs: Any, common: argparse.ArgumentParser) -> None:
     _add_delivery(create)
     _add_text(create)
     output.add_json(create)
-    create.set_defaults(run=_create)
-
-    listing = nouns.add_parser("list", parents=[common], help="all keys, without their text")
-    output.add_json(listing)
-    listing.set_defaults(run=_list)
-
-    rotate = nouns.add_parser("rotate", parents=[common], help="give a key a new text, which is printed once")
-    rotate.add_argument("name")
-    rotate.add_argument(
-        "--overlap",
-        type=values.delay,
-        metavar="24h",
-        help="how long the old text stays good (default: 24h); 0s where strangers have it",
-    )
-    _add_text(rotate)
-    output.add_json(rotate)
-    rotate.set_defaults(run=_rotate)
-
-    for verb, run, help_ in (
-        ("show", _show, "one key, without its text"),
-        ("revoke", _revoke, "end a key at once, for good"),
-    ):
-        one = nouns.add_parser(verb, parents=[common], help=help_)
-        one.add_argument("name")
-        output.add_json(one)
-        one.set_defaults(run=run)
 
 
 def _add_delivery(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,7 @@ and takes an old schema as it is).
 import argparse
 from typing import Any, Final
 
-from gateway.cli import connect, datadir, output
+from gateway.cli import datadir, output
 from gateway.config import Config
 from gateway.store import backup as database_copy
 from gateway.store import connection, db
@@ -19,7 +19,7 @@ EXIT_TO_DO: Final = 1
 def run(arguments: argparse.Namespace) -> int:
     """The command; returns its exit code."""
     settings = datadir.read_settings(arguments)
-    connect.become_owner(settings.data_dir)
+    datadir.become_owner(settings.data_dir)
     datadir.require(settings.database_path)
     before = database_copy.schema(settings.database_path)
     steps = db.migrations()

@@ -1,6 +1,7 @@
 """The verbs of `queue` that change it: retry, hold, release, cancel, bounce, redirect, suspend, resume."""
 
 import argparse
+import shlex
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -18,6 +19,8 @@ class _Verb(NamedTuple):
     would: str
 
 
+_LISTED: Final = "change nothing: count and list the first 25"
+_SUSPENDED_BY: Final = ("key", "route", "domain")  # what of the filter a suspension may have
 _VERBS: Final = (
     _Verb("retry", "try waiting recipients now", "retried", "due now", "would be tried now"),
     _Verb("hold", "keep recipients until they are released", "held", "held", "would be held"),
@@ -38,20 +41,20 @@ def register(nouns: Any, common: argparse.ArgumentParser) -> None:
             parser.add_argument("--new-address", metavar="ADDRESS", help="to this address from now on")
         if verb.name != "retry":
             _add_reason(parser, "the reply that the sender is told" if verb.name == "bounce" else "for the events")
-        _add_change(parser, "everything, where no filter is given")
+        _add_change(parser, "everything, where no filter is given", _LISTED)
         parser.set_defaults(run=_changer(verb))
 
     suspend = nouns.add_parser("suspend", parents=[common], help="try nothing of a route, domain or key until resumed")
-    queuetable.add_filter(suspend)
+    queuetable.add_filter(suspend, shown=_SUSPENDED_BY)
     _add_reason(suspend, "for the summary and the log")
     suspend.add_argument("--for", dest="for_s", type=values.duration, metavar="2h", help="ends by itself after this")
-    _add_change(suspend, "everything")
+    _add_change(suspend, "everything", _LISTED)
     suspend.set_defaults(run=_suspend, limit=None)
 
     resume = nouns.add_parser("resume", parents=[common], help="end suspensions")
     resume.add_argument("numbers", nargs="*", type=values.at_least_one, metavar="NUMBER", help="those of the summary")
-    queuetable.add_filter(resume)
-    _add_change(resume, "every suspension")
+    queuetable.add_filter(resume, shown=_SUSPENDED_BY)
+    _add_change(resume, "every suspension", "change nothing: list the suspensions that would end")
     resume.set_defaults(run=_resume, limit=None)
 
 
@@ -59,9 +62,9 @@ def _add_reason(parser: argparse.ArgumentParser, use: str) -> None:
     parser.add_argument("--reason", metavar="TEXT", help=f"why: {use}")
 
 
-def _add_change(parser: argparse.ArgumentParser, everything: str) -> None:
+def _add_change(parser: argparse.ArgumentParser, everything: str, dry_run: str) -> None:
     parser.add_argument("--all", action="store_true", help=everything)
-    parser.add_argument("--dry-run", action="store_true", help="change nothing: count and list the first 25")
+    parser.add_argument("--dry-run", action="store_true", help=dry_run)
     output.add_json(parser)
 
 
@@ -71,9 +74,25 @@ def _changer(verb: _Verb) -> Callable[[argparse.Namespace], int]:
         for name in ("reason", "new_route", "new_address"):
             args[name] = getattr(arguments, name, None)
         result = connect.Desk(arguments).act(f"queue.{verb.name}", args)
-        return output.emit(arguments, result, lambda result: _print(verb, result, dry_run=arguments.dry_run))
+
+        def people(result: Any) -> None:
+            _print(verb, result, dry_run=arguments.dry_run)
+            if result.get("waiting"):
+                print(f"Those that wait for their next try still do ({result['waiting']}): {_retry(arguments)}")
+
+        return output.emit(arguments, result, people)
 
     return run
+
+
+def _retry(arguments: argparse.Namespace) -> str:
+    """The command that tries at once what was redirected."""
+    which = {name: getattr(arguments, name) for name in ("id", "key", "account", "route", "domain", "to")}
+    which["route"] = arguments.new_route or which["route"]
+    if arguments.new_address:
+        which |= {"to": arguments.new_address, "domain": None}
+    words = [word for name, value in which.items() if value for word in (f"--{name}", value)]
+    return output.clean(shlex.join(["mail-gateway", "queue", "retry", *words]))
 
 
 def _print(verb: _Verb, result: Any, *, dry_run: bool) -> None:

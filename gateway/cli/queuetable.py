@@ -1,6 +1,7 @@
 """What the verbs of `queue` share: the filter, and the tables of recipients and suspensions."""
 
 import argparse
+from collections.abc import Collection
 from typing import Any, Final
 
 from gateway.cli import arguments as values
@@ -8,6 +9,7 @@ from gateway.cli import output
 from gateway.events import State
 
 _REPLY_CHARACTERS: Final = 100  # of a remote reply in a table
+CONDITIONS: Final = ("id", "key", "account", "route", "domain", "to", "state", "older")
 _FILTER: Final = ("id", "key", "account", "route", "domain", "to", "state", "limit")
 _BLOCKED: Final = {
     "backoff": "pause after a try",
@@ -20,19 +22,20 @@ _BLOCKED: Final = {
 }
 
 
-def add_filter(parser: argparse.ArgumentParser) -> None:
-    for name, text in (
-        ("id", "a message"),
-        ("key", "mail of this key"),
-        ("account", "mail of this account"),
-        ("route", "on this route"),
-        ("domain", "to this domain"),
-        ("to", "to this address"),
-    ):
-        metavar = "ADDRESS" if name == "to" else name.upper()
-        parser.add_argument(f"--{name}", metavar=metavar, help=text)
-    parser.add_argument("--state", choices=[state.value for state in State if not state.final], help="in this state")
-    parser.add_argument("--older", type=values.duration, metavar="1h", help="accepted longer ago than this")
+def add_filter(parser: argparse.ArgumentParser, *, shown: Collection[str] = CONDITIONS) -> None:
+    """The filter. What is not shown is taken too: the action says why it cannot be, and which verb can."""
+
+    def add(name: str, text: str, **more: Any) -> None:
+        parser.add_argument(f"--{name}", help=text if name in shown else argparse.SUPPRESS, **more)
+
+    add("id", "a message", metavar="ID")
+    add("key", "mail of this key", metavar="KEY")
+    add("account", "mail of this account", metavar="ACCOUNT")
+    add("route", "on this route", metavar="ROUTE")
+    add("domain", "to this domain", metavar="DOMAIN")
+    add("to", "to this address", metavar="ADDRESS")
+    add("state", "in this state", choices=[state.value for state in State if not state.final])
+    add("older", "accepted longer ago than this", type=values.duration, metavar="1h")
 
 
 def add_limit(parser: argparse.ArgumentParser, default: int | None, words: str) -> None:

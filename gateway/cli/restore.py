@@ -1,9 +1,9 @@
 """`mail-gateway restore`: a data directory from a backup.
 
 Guarantees: nothing is in place before every sum, every page and the schema are right; what was there is moved aside
-and never deleted; no daemon has the directory meanwhile. Nothing that is restored is sent before somebody says so: by
-default everything is suspended, because a restore may be a trial, and because what was queued at the backup may have
-been delivered after it. The configuration is no part of a backup.
+(aside.py), never deleted, wherever it is cut off; no daemon has the directory meanwhile. Nothing that is restored is
+sent before somebody says so: by default everything is suspended, because a restore may be a trial, and because what was
+queued at the backup may have been delivered after it. The configuration is no part of a backup.
 """
 
 import argparse
@@ -13,18 +13,19 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Final
 
-from gateway.cli import backup, connect, datadir, output
+from gateway import views
+from gateway.cli import aside, backup, datadir, output
 from gateway.config import Config
 from gateway.errors import GatewayError, StoreError, StoreFull
-from gateway.runtime import Clock
+from gateway.manage import suspensions
+from gateway.runtime import Clock, rfc3339
 from gateway.store import backup as database_copy
-from gateway.store import backupfile, connection, db, restored
+from gateway.store import backupfile, connection, db, restored, space
 from gateway.store.backupfile import Manifest, Write
 from gateway.store.restored import Doubts
 from gateway.store.shown import Suspension
@@ -32,7 +33,6 @@ from gateway.store.sqlite import SqliteStore
 from gateway.store.vault import KEY_BYTES, KEY_FILE
 
 _STANDARD_INPUT: Final = Path("-")
-_BESIDE: Final = ("", "-wal", "-shm", "-journal")  # what belongs to a database of SQLite
 _STAGING: Final = "restore-"
 _MB: Final = 1_000_000
 
@@ -47,7 +47,9 @@ class Restored:
 
     manifest: Manifest
     doubts: Doubts
-    suspension: int | None  # its number, where everything is suspended
+    past: int  # recipients without time left
+    suspension: int | None  # its number, where we suspended everything
+    suspensions: Sequence[Suspension]  # all that are in force
     aside: Path | None
     made: bool  # the data directory, by us
 
@@ -64,23 +66,24 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _into(settings: Config, arguments: argparse.Namespace, stream: IO[bytes]) -> Restored:
     made = _make(settings.data_dir)
-    connect.become_owner(settings.data_dir)
+    datadir.become_owner(settings.data_dir)
     with datadir.held(settings, datadir.STOP_IT), _staging(settings.database_path.parent) as staging:
-        old = _old_files(settings)
+        database, key = settings.database_path, settings.data_dir / KEY_FILE
+        old = aside.old(database, key)
         if old and not arguments.force:
             raise RestoreError(
                 f"{old[0]} is there already: --force moves what is there aside, or choose another data_dir"
             )
         draft = staging / backupfile.DATABASE
         read = _unpack(stream, draft, moved=arguments.moved)
-        doubts = Doubts(0, 0) if arguments.moved else restored.mark(draft, Clock().now_ms())
+        now = Clock().now_ms()
+        doubts = Doubts(0, 0) if arguments.moved else restored.mark(draft, now)
+        past = restored.past(draft, now)
         suspend = None if arguments.moved or arguments.deliver else read.manifest
-        suspension = asyncio.run(_open_once(draft, suspend))
-        aside = _move_aside(old) if old else None
-        _put_key(settings.data_dir / KEY_FILE, read.master_key)
-        draft.rename(settings.database_path)
-        connection.sync_directory(settings.database_path.parent)
-    return Restored(read.manifest, doubts, suspension, aside, made)
+        number, in_force = asyncio.run(_open_once(draft, suspend))
+        kept = aside.keep(database, key, staging) if old else None
+        aside.replace(database, key, new=draft, new_key=read.master_key)
+    return Restored(read.manifest, doubts, past, number, in_force, kept, made)
 
 
 def _make(data_dir: Path) -> bool:
@@ -131,8 +134,9 @@ def _known(manifest: Manifest) -> Write:
     return backupfile.nowhere(manifest)
 
 
-async def _open_once(draft: Path, suspend: Manifest | None) -> int | None:
-    """What a start would do; with a manifest nothing is claimed of it until somebody resumes the number returned."""
+async def _open_once(draft: Path, suspend: Manifest | None) -> tuple[int | None, Sequence[Suspension]]:
+    """What a start would do; with a manifest nothing is claimed of it until somebody resumes the number returned. All
+    suspensions that are in force are returned besides."""
     store = await SqliteStore.open(draft)
     number = None
     try:
@@ -141,34 +145,12 @@ async def _open_once(draft: Path, suspend: Manifest | None) -> int | None:
             now = Clock().now_ms()
             new = Suspension(0, None, None, None, reason=reason, since=now, until=None)
             number = (await store.suspend(new)).id
+        in_force = await store.suspensions()
     finally:
         await store.close()
     if draft.with_name(f"{draft.name}-wal").exists():
         raise StoreError("the restored database could not be closed")  # it is one file only once its log is empty
-    return number
-
-
-def _old_files(settings: Config) -> list[Path]:
-    database = settings.database_path
-    wanted = [settings.data_dir / KEY_FILE, *(database.with_name(database.name + end) for end in _BESIDE)]
-    return [path for path in wanted if path.exists()]
-
-
-def _move_aside(old: list[Path]) -> Path:
-    """Into a directory beside, on the same disk; the database first, so that none is left without its key."""
-    name = f"before-restore-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
-    for path in reversed(old):
-        (path.parent / name).mkdir(mode=0o700, exist_ok=True)
-        path.rename(path.parent / name / path.name)
-    return old[-1].parent / name
-
-
-def _put_key(path: Path, key: bytes) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-        file.write(key)
-        file.flush()
-        os.fsync(file.fileno())
-    connection.sync_directory(path.parent)
+    return number, in_force
 
 
 @contextlib.contextmanager
@@ -201,8 +183,7 @@ def _staging(parent: Path) -> Iterator[Path]:
 
 
 def _check_room(directory: Path, wanted: int) -> None:
-    disk = os.statvfs(directory)
-    free = disk.f_bavail * disk.f_frsize
+    free = space.look(directory).free_bytes
     if free < wanted:
         raise StoreFull(
             f"The database needs {wanted // _MB} MB in {directory.parent}: there are {free // _MB} MB free."
@@ -215,7 +196,9 @@ def _tell(arguments: argparse.Namespace, settings: Config, done: Restored) -> in
         "data_dir": str(settings.data_dir),
         "possible_duplicates": done.doubts.marked,
         "held_at_most_once": done.doubts.held,
+        "past_their_time": done.past,
         "suspension": done.suspension,
+        "suspensions": [views.suspension_view(one) for one in done.suspensions],
         "moved_aside": str(done.aside) if done.aside is not None else None,
     }
 
@@ -237,11 +220,22 @@ def _words(settings: Config, done: Restored) -> list[str]:
         )
     if doubts.held:
         lines.append(f"{doubts.held} of them are held, being for delivery at most once: mail-gateway queue release")
+    if done.past:
+        lines.append(f"Too old by now, and failed at the start: {output.count(done.past, 'recipient')}.")
     if done.suspension is not None:
         lines.append(f"Nothing is sent, new mail neither, until: mail-gateway queue resume {done.suspension}")
+    if kept_back := [one for one in done.suspensions if one.id != done.suspension]:
+        lines.append("Suspended as it was at the backup:")
+        lines += [f"  {_suspended(one)}: mail-gateway queue resume {one.id}" for one in kept_back]
     if done.made and os.geteuid() == 0:
         lines.append("It is root's. systemd gives it to the unit's user at a start; elsewhere: chown -R")
     return lines
+
+
+def _suspended(one: Suspension) -> str:
+    until = f" until {rfc3339(one.until)}" if one.until else ""
+    reason = f" ({one.reason})" if one.reason else ""
+    return output.clean(f"{suspensions.words(one)}{until}{reason}")
 
 
 def _print_check(file: Path, manifest: Manifest) -> None:

@@ -5,18 +5,19 @@ import base64
 import mimetypes
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from gateway import control
 from gateway.cli import arguments as values
-from gateway.cli import connect, output
+from gateway.cli import connect, datadir, output
 from gateway.errors import GatewayError, Reason
 from gateway.events import State
 
 _POLL_S: Final = 0.2
 _STANDARD_INPUT: Final = "-"
-_MAX_ATTACHED: Final = control.LINE_BYTES * 2 // 3  # bytes; in base64, with the texts, they fit one request
+_MOST_BYTES: Final = control.LINE_BYTES * 2 // 3  # of texts and files: in base64 they fit one request
 
 
 class InputError(GatewayError):
@@ -48,11 +49,11 @@ def register(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _send(arguments: argparse.Namespace) -> int:
+    if not arguments.text and not arguments.html and not arguments.attach:
+        raise InputError("there is nothing to send: give --text FILE (- is standard input), --html or --attach")
     text, html = _read_text(arguments.text), _read_text(arguments.html)
     attachments = [(Path(name), _read(name)) for name in arguments.attach]
-    size = sum(len(content) for _, content in attachments)
-    if size > _MAX_ATTACHED:
-        raise InputError(f"the attachments are {size} bytes; this command can send {_MAX_ATTACHED}")
+    _check_size(arguments, [text, html, *(content for _, content in attachments)])
     desk = connect.Desk(arguments)
     body = {
         "from": arguments.sender,
@@ -60,8 +61,8 @@ def _send(arguments: argparse.Namespace) -> int:
         "cc": arguments.cc,
         "bcc": arguments.bcc,
         "subject": arguments.subject,
-        "text_body": text,
-        "html_body": html,
+        "text_body": _decoded(arguments.text, text),
+        "html_body": _decoded(arguments.html, html),
         "attachments": [_attachment(path, content) for path, content in attachments],
     }
     try:
@@ -109,11 +110,21 @@ def _final(message: Any) -> bool:
     return all(state.final for state in _states(message))
 
 
-def _read_text(name: str | None) -> str | None:
-    if name is None:
-        return None
+def _check_size(arguments: argparse.Namespace, parts: Sequence[bytes | None]) -> None:
+    """What can only be refused is not handed in: reading it would keep the daemon from its mail."""
+    size = sum(len(part) for part in parts if part is not None)
+    most = min(_MOST_BYTES, datadir.read_settings(arguments).max_message)
+    if size > most:
+        raise InputError(f"the texts and the files have {size} bytes, at most {most} are taken (max_message)")
+
+
+def _read_text(name: str | None) -> bytes | None:
+    return None if name is None else _read(name)
+
+
+def _decoded(name: str | None, text: bytes | None) -> str | None:
     try:
-        return _read(name).decode("utf-8")
+        return None if text is None else text.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{name} is not UTF-8 text (byte {error.start})") from error
 

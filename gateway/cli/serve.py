@@ -11,14 +11,14 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gateway import activation, config, configfile, observe, runtime, watchdog
 from gateway.cli import arguments as values
-from gateway.cli import connect, floors
-from gateway.errors import GatewayError
+from gateway.cli import datadir, floors
+from gateway.errors import GatewayError, Problem
 from gateway.policy import auth
 
 if TYPE_CHECKING:
@@ -39,6 +39,22 @@ class DevError(GatewayError):
     """A first try cannot begin like this."""
 
 
+@contextlib.contextmanager
+def _beginning() -> Iterator[None]:
+    """Signals up to `_heed_signals`: nothing was taken yet, so a stop is the end, and the configuration is new."""
+
+    def end(*_: object) -> None:
+        os._exit(0)
+
+    heeded = ((signal.SIGTERM, end), (signal.SIGINT, end), (signal.SIGHUP, signal.SIG_IGN))
+    before = [(number, signal.signal(number, handler)) for number, handler in heeded]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+
+
 def register(verbs: Any, common: argparse.ArgumentParser) -> None:
     serve = verbs.add_parser("serve", parents=[common], help="run the daemon")
     serve.set_defaults(run=_serve)
@@ -52,21 +68,24 @@ def register(verbs: Any, common: argparse.ArgumentParser) -> None:
     dev.set_defaults(run=_dev)
 
 
+@_beginning()
 def _serve(arguments: argparse.Namespace) -> int:
     floors.require()
-    settings = connect.load(arguments.config)
+    warnings: list[Problem] = []
+    settings = configfile.load(arguments.config, warn=warnings.append)
+    datadir.become_owner(settings.data_dir)
     observe.setup_logging(settings.log.level, as_json=settings.log.format == "json")
-    if settings.path is not None:
-        for warning in configfile.read_config(settings.path)[2]:
-            log.warning("%s: %s", settings.path, warning)
+    for warning in warnings:
+        log.warning("%s: %s", settings.path, warning)
     return _run(_daemon(settings, lambda _: None))
 
 
+@_beginning()
 def _dev(arguments: argparse.Namespace) -> int:
     floors.require()
     if arguments.config is not None:
         raise DevError("dev takes no configuration (-c): mail-gateway serve does")
-    connect.become_owner(arguments.data_dir)
+    datadir.become_owner(arguments.data_dir)
     secret = _dev_secret(arguments.data_dir)
     settings = config.Config(
         hostname="localhost",
@@ -187,12 +206,14 @@ async def _fault_of(opening: Coroutine[Any, Any, None]) -> Exception | None:
 
 
 def _explain(error: OSError) -> str:
+    if error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
     if error.errno == errno.EADDRINUSE:
         options = "dev: --http, --smtp; serve: http.listeners, http.admin, smtp.listeners"
         return f"{error.strerror}: choose another address ({options})"
-    if error.errno == errno.EACCES and error.filename is None:
+    if error.errno == errno.EACCES:
         return f"{error.strerror}: a port below 1024 needs CAP_NET_BIND_SERVICE (the systemd unit has it)"
-    return f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)
+    return str(error)
 
 
 def _run(daemon: Coroutine[Any, Any, int]) -> int:

@@ -1,11 +1,12 @@
 """From the YAML file to the `Config` tree: every key, every check, every problem at once.
 
-A start (`load`) and `mail-gateway check` (`read_config`) share all of it. They differ in one thing: a secret that only
-systemd hands to the unit is a warning to `check`, which runs outside it, and a problem to a start.
+A start (`load`), other commands (`load_outside`) and `mail-gateway check` (`read_config`) share all of it. They differ
+in one thing: a secret that only systemd hands to the unit is a problem to a start, a warning to `check`, which runs
+outside it, and nothing to a command that looks at the data.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from gateway import config as tree
@@ -21,6 +22,7 @@ from gateway.yamltree import Findings
 __all__ = [
     "is_loopback",
     "load",
+    "load_outside",
     "parse_limit",
     "parse_limits",
     "parse_listen",
@@ -30,14 +32,30 @@ __all__ = [
 ]
 
 
-def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> tree.Config:
-    """The configuration of a file (None: the default place). Raises ConfigError with every problem."""
-    findings = Findings()
-    path = path or tree.default_path()
-    sources = Sources(path, environ, findings)
-    config = _read(path, sources, findings)
-    if problems := [*findings.problems, *sources.elsewhere]:
-        raise ConfigError(sorted(problems, key=_line))
+def load(
+    path: Path | None,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    hostname: str | None = None,
+    warn: Callable[[Problem], object] | None = None,
+) -> tree.Config:
+    """The configuration of a file (None: the default place), for the daemon. Raises ConfigError with every problem.
+
+    `hostname` is the name where the file gives none (None: the machine's own). `warn` is told each warning, by line.
+    """
+    config, sources = _read(path or tree.default_path(), environ, hostname)
+    _refuse([*sources.findings.problems, *sources.elsewhere])
+    if warn is not None:
+        for warning in sorted(sources.findings.warnings, key=_line):
+            warn(warning)
+    return config
+
+
+def load_outside(path: Path | None, environ: Mapping[str, str] = os.environ) -> tree.Config:
+    """As `load`, for commands: they run outside the unit, and do without the secrets that only systemd hands to it. A
+    random one, which nobody knows, stands for each of these."""
+    config, sources = _read(path or tree.default_path(), environ)
+    _refuse(sources.findings.problems)
     return config
 
 
@@ -45,11 +63,9 @@ def read_config(
     path: Path, environ: Mapping[str, str] = os.environ
 ) -> tuple[tree.Config, tuple[Problem, ...], tuple[Problem, ...]]:
     """(configuration, problems, warnings) of a file, by line. What could not be read has its default."""
-    findings = Findings()
-    sources = Sources(path, environ, findings)
-    config = _read(path, sources, findings)
-    warnings = [*findings.warnings, *sources.elsewhere]
-    return config, tuple(sorted(findings.problems, key=_line)), tuple(sorted(warnings, key=_line))
+    config, sources = _read(path, environ)
+    warnings = [*sources.findings.warnings, *sources.elsewhere]
+    return config, tuple(sorted(sources.findings.problems, key=_line)), tuple(sorted(warnings, key=_line))
 
 
 def read_data_dir(path: Path | None) -> Path:
@@ -82,10 +98,19 @@ def read_local_socket(path: Path | None) -> Path | None:
     return socket
 
 
-def _read(path: Path, sources: Sources, findings: Findings) -> tree.Config:
+def _read(path: Path, environ: Mapping[str, str], hostname: str | None = None) -> tuple[tree.Config, Sources]:
+    """The configuration, and in its sources what is to be said of it."""
+    findings = Findings()
+    sources = Sources(path, environ, findings)
     text = _text(path, findings)
     root = yamltree.read(text, findings) if text is not None else None
-    return read_document(root, sources) if root is not None else tree.Config(path=path)
+    config = read_document(root, sources, hostname) if root is not None else tree.Config(path=path)
+    return config, sources
+
+
+def _refuse(problems: Sequence[Problem]) -> None:
+    if problems:
+        raise ConfigError(sorted(problems, key=_line))
 
 
 def _text(path: Path, findings: Findings) -> str | None:

@@ -13,8 +13,9 @@ from gateway.errors import Problem
 from gateway.yamltree import Section, Value
 
 
-def read_document(root: Value, sources: Sources) -> tree.Config:
-    """The configuration; what could not be read has its default, and is in the findings."""
+def read_document(root: Value, sources: Sources, hostname: str | None = None) -> tree.Config:
+    """The configuration; what could not be read has its default, and is in the findings. `hostname` is the name where
+    none is given; None: the machine's own."""
     top = root.section()
     data_dir = sources.take_data_dir(top)
     bound: list[Bound] = []
@@ -27,7 +28,7 @@ def read_document(root: Value, sources: Sources) -> tree.Config:
         "local", lambda value: local.read_local(value, top.get("keys"), declared), (None, None)
     )
     config = tree.Config(
-        hostname=_hostname(top),
+        hostname=_hostname(top, hostname),
         data_dir=data_dir,
         database=top.take("store", _database, tree.DATABASE),
         max_message=top.parsed("max_message", grammar.message_size, tree.MAX_MESSAGE),
@@ -59,11 +60,12 @@ def read_document(root: Value, sources: Sources) -> tree.Config:
     return config
 
 
-def _hostname(top: Section) -> str:
-    """What is given, or the machine's own name; one that no EHLO could carry must be given."""
+def _hostname(top: Section, known: str | None) -> str:
+    """What is given, or the machine's own name, asked for where it is not known; one that no EHLO could carry must be
+    given."""
     if top.get("hostname") is not None:
         return top.parsed("hostname", grammar.host_name, "localhost")
-    found = socket.getfqdn()
+    found = known or socket.getfqdn()
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,253}", found, re.ASCII):
         absent = Value(top.value.node, "hostname", top.value.findings)
         absent.problem(f"this machine's own name, {found!r}, is not a host name: give one")

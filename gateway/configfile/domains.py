@@ -81,6 +81,9 @@ def _kind(value: Value, path: Path) -> _Kind | None:
     """None, and a problem, where it cannot sign."""
     try:
         key = privatekey.load(path.read_bytes())
+    except OSError as error:
+        value.problem(f"{path} cannot be read: {error.strerror}")
+        return None
     except ValueError as error:
         value.problem(f"{path}: {error}")
         return None

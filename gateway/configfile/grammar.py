@@ -66,7 +66,19 @@ def _checked(pattern: str, what: str) -> Check:
 
 host_name = _checked(_HOST, "a host name")
 selector = _checked(_LABELS, "a DKIM selector")  # RFC 6376, 3.1
-name = _checked(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "a name of letters, digits, dots, hyphens and underscores")
+PASS_THROUGH: Final = "pass_through"  # noqa: S105 - in logs and metrics, and as an account that no key can read
+_name = _checked(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "a name of letters, digits, dots, hyphens and underscores")
+
+
+def name(text: str) -> str:
+    """Of a route, a key or an account."""
+    if text == PASS_THROUGH:
+        raise ValueError(
+            f"{text} is what mail for relays that requests name has in logs and metrics: give another name"
+        )
+    return _name(text)
+
+
 domain = _checked(
     rf"(?![^A-Z]*[A-Z]){_HOST}", "a domain in lower case, an international one written as its A-label (xn--...)"
 )

@@ -8,10 +8,10 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 from cryptography import x509
 
+from gateway import certificates
 from gateway.config import Auth, BareNewlines, Http, HttpListener, Listen, ListenerTls, Network, Smtp, SmtpListener, Tls
 from gateway.configfile import grammar
 from gateway.configfile.networks import own_networks
@@ -36,23 +36,25 @@ def read_tls(value: Value, sources: Sources) -> Tls | None:
     private = sources.private_file(key) if key is not None else None
     if certificate is None or chain is None or private is None:
         return None
+    tls = Tls(chain, private)
     try:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        # Without the callable OpenSSL would ask on the terminal, and wait.
-        context.load_cert_chain(chain, private, password=_no_passphrase)
+        certificates.load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), tls)
     except (OSError, ValueError) as error:
         certificate.problem(f"certificate and key cannot be used together: {getattr(error, 'reason', None) or error}")
         return None
     _warn_of_its_dates(certificate, chain, sources)
-    return Tls(chain, private)
-
-
-def _no_passphrase() -> NoReturn:
-    raise ValueError("the key is encrypted; store it without a passphrase")
+    return tls
 
 
 def _warn_of_its_dates(value: Value, chain: Path, sources: Sources) -> None:
-    certificate = x509.load_pem_x509_certificate(chain.read_bytes())
+    try:
+        certificate = x509.load_pem_x509_certificate(chain.read_bytes())
+    except OSError as error:
+        value.problem(f"{chain} cannot be read: {error.strerror}")
+        return
+    except (ValueError, x509.InvalidVersion):  # OpenSSL takes more than that
+        value.problem(f"{chain} holds no certificate in PEM that begins with BEGIN CERTIFICATE")
+        return
     if sources.now > certificate.not_valid_after_utc:
         value.warning(f"the certificate ended on {certificate.not_valid_after_utc:%Y-%m-%d}")
     elif sources.now < certificate.not_valid_before_utc:

@@ -5,6 +5,7 @@ whose keepers guard the directory; no secret is ever in a problem's text.
 """
 
 import os
+import secrets
 import stat
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -20,7 +21,8 @@ _GUARDED: Final = Path("/run/secrets")
 
 
 class Sources:
-    """Reads what values name. `elsewhere` are secrets that only the daemon's unit is given."""
+    """Reads what values name. `elsewhere` are secrets that only the daemon's unit is given; a random one, which nobody
+    knows, stands for each of them."""
 
     def __init__(self, path: Path | None, environ: Mapping[str, str], findings: Findings) -> None:
         self.path = path
@@ -29,6 +31,8 @@ class Sources:
         self.now = datetime.now(UTC)
         self.elsewhere: list[Problem] = []
         self._environ = environ
+        directory = environ.get("CREDENTIALS_DIRECTORY")
+        self._credentials = Path(directory) if directory else None
         self._written_here: Value | None = None
 
     def take_data_dir(self, top: Section) -> Path:
@@ -102,9 +106,19 @@ class Sources:
                 source.problem(f"the environment variable {name} is not set")
                 return None
             return self._environ[name]
-        path = self._credential(name, source) if kind == "credential" else self.data_dir / name
-        content = self._bytes(source, path) if path is not None else None
-        if path is None or content is None:
+        directory: Path | None = self.data_dir
+        if kind == "credential":
+            if "/" in name or name in {".", ".."}:
+                source.problem("a credential is named without a path")
+                return None
+            directory = self._credentials
+        if directory is None:
+            text = f"cannot be read here: systemd gives it to the unit (LoadCredential={name}:FILE)"
+            self.elsewhere.append(Problem(source.path, text, line=source.line))
+            return secrets.token_hex()
+        path = directory / name
+        content = self._bytes(source, path)
+        if content is None:
             return None
         self._refuse_readable_by_others(source, path)
         try:
@@ -115,17 +129,6 @@ class Sources:
         if not text:
             source.problem(f"{path} is empty")
         return text or None
-
-    def _credential(self, name: str, source: Value) -> Path | None:
-        directory = self._environ.get("CREDENTIALS_DIRECTORY")
-        if "/" in name or name in {".", ".."}:
-            source.problem("a credential is named without a path")
-            return None
-        if not directory:
-            text = f"cannot be read here: systemd gives it to the unit (LoadCredential={name}:FILE)"
-            self.elsewhere.append(Problem(source.path, text, line=source.line))
-            return None
-        return Path(directory) / name
 
     def _bytes(self, value: Value, path: Path) -> bytes | None:
         try:
@@ -142,10 +145,15 @@ class Sources:
         return None
 
     def _refuse_readable_by_others(self, value: Value, path: Path) -> None:
+        try:
+            mode = stat.S_IMODE(path.stat().st_mode)
+        except OSError as error:
+            value.problem(f"{path} cannot be read: {error.strerror}")
+            return
         guarded = [_GUARDED]
-        if directory := self._environ.get("CREDENTIALS_DIRECTORY"):
-            guarded.append(Path(directory).resolve())
+        if self._credentials is not None:
+            guarded.append(self._credentials.resolve())
         if any(path.resolve().is_relative_to(one) for one in guarded):
             return
-        if stat.S_IMODE(path.stat().st_mode) & 0o007:
+        if mode & 0o007:
             value.problem(f"{path} holds a secret and others can read it: chmod 640 {path}")

@@ -1,9 +1,10 @@
 """One message to one destination: the way, the signature, the connection, the words, the verdicts.
 
 Guarantees: the route is looked up at the attempt, so a changed configuration reaches queued mail; every recipient gets
-a result whatever happens; what is not understood is temporary; what may have been delivered and must not be twice has
-failed. It does not choose when (scheduler.py), writes nothing but that mark (store), and asks errand.py what a host can
-be given.
+a result whatever happens, unless it should wait for another worker's connection; what is not understood is temporary;
+what may have been delivered and must not be twice has failed; no host is begun with after the life of the message, nor
+after HOPS_S. It does not choose when (scheduler.py), writes nothing but that mark (store), and asks errand.py what a
+host can be given.
 """
 
 import logging
@@ -11,6 +12,8 @@ import random
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, assert_never
+
+from msgspec import structs
 
 from gateway.config import CaptureRoute, Config, MxRoute, RelayRoute, Signing
 from gateway.delivery import envelope, trace, verdict
@@ -23,6 +26,7 @@ from gateway.delivery.session import Failure, Hop, Session
 from gateway.delivery.signer import Signer
 from gateway.delivery.tls.policy import TlsPolicies
 from gateway.delivery.trace import Trace
+from gateway.delivery.unreachable import Place, Talk, Unreachable, is_door_shut
 from gateway.delivery.variants import Sign, Variants
 from gateway.delivery.verdict import Decision, Word
 from gateway.delivery.wire import NO_TURN, UNREADABLE, Spent, StaleConnection
@@ -35,8 +39,8 @@ from gateway.runtime import Clock, show_id
 from gateway.store.connection import Damaged
 from gateway.store.queue import Attempt, Claimed, Due, Leased, Queue, Result
 
-UNREACHABLE_S: Final = 30.0  # so long a destination that nobody answered for is not tried again for other messages
-_REMEMBERED: Final = 10_000  # destinations at most
+HOPS_S: Final = 300.0  # no further host is begun with after that; the next attempt begins with the first one again
+_SPREAD: Final = 0.2  # of a pause, for those that were put off by it
 _UNCERTAIN: Final = Decision(
     State.FAILED, EventType.FAILED, bounce_class=BounceClass.UNCERTAIN, scope=Scope.INFRASTRUCTURE
 )
@@ -58,7 +62,7 @@ class Couriers:
     domains: Domains
     clock: Clock
     rng: random.Random = field(default_factory=random.Random)
-    unreachable: dict[tuple[str, str, int], tuple[Word, float]] = field(default_factory=dict)
+    unreachable: Unreachable = field(default_factory=Unreachable)
     ipv6: bool = field(default_factory=has_ipv6_route)
     policies: TlsPolicies | None = None  # None: without MTA-STS
     families: FamilyChoice | None = None  # None: by `ipv6`
@@ -88,19 +92,25 @@ class Carrier:
         self._due = due
         self._session: Session | None = None
         self._session_for: tuple[object, str, int] | None = None  # route, domain and wish about TLS
-        self._spent = Spent()  # by the message in hand, on all connections
+        self._talk: Talk = (due.destination, due.domain)  # that of the session
+        self._welcome = False  # the last host that was asked talked to us
+        self._crowded = False  # the message in hand should wait for another worker's connection
+        self._spent = Spent()  # by it, on all connections
         self._trace: Trace | None = None  # of it
 
     def close(self) -> None:
         """Give the connection back."""
         if self._session is not None:
             self._shared.pool.give_back(self._session)
+            self._shared.unreachable.hung_up(self._talk)
             self._session = None
 
     async def deliver(self, claimed: Claimed) -> Sequence[Attempt]:
-        """Try every recipient of a claimed message; never raises but for cancellation."""
+        """Try every recipient of a claimed message; never raises but for cancellation. Empty: no host took a further
+        connection, and another worker of the lane has one: the message should wait for that."""
         shared = self._shared
         started = shared.clock.now_ms()
+        self._crowded = False
         self._spent = Spent()
         self._trace = trace.of(claimed.uuid)
         said: dict[int, Said] = {}  # what was said before an error stands: it must not be sent twice
@@ -115,6 +125,8 @@ class Carrier:
         except Exception:  # the root of a delivery: whatever it is, it costs this attempt and nothing else
             log.exception("the delivery of %s failed", show_id("eml_", claimed.uuid))
             said = _for_all(claimed.recipients, Word("internal", 0, "4.3.0", "451 4.3.0 internal error, logged")) | said
+        if self._crowded:
+            return ()
         ended = shared.clock.now_ms()
         jitter = shared.rng.random()
         return (
@@ -129,13 +141,13 @@ class Carrier:
                 envelope_ms=round(self._spent.envelope_s * 1000),
                 content_ms=round(self._spent.content_s * 1000),
                 wire_bytes=self._spent.wire_bytes,
+                tried=any(one.put_off_s is None for one in said.values()),
             ),
         )
 
     def _result(self, recipient: Leased, said: Said, claimed: Claimed, now: int, jitter: float) -> Result:
-        tries = recipient.attempts + 1
+        tries = recipient.attempts + (said.put_off_s is None)
         word = said.word
-        life = self._shared.life
         if word.stage == "capture":
             return Result(
                 recipient.id,
@@ -147,17 +159,7 @@ class Carrier:
                 reply=word.text,
                 stage=word.stage,
             )
-        if word.uncertain and claimed.at_most_once:
-            decision = _UNCERTAIN
-        else:
-            decision = verdict.judge(
-                word,
-                tries=tries,
-                expires_at=claimed.expires_at if life is None else life.end_of(claimed.expires_at),
-                now=now,
-                retry_s=self._shared.config.delivery.retry_s,
-                jitter=jitter,
-            )
+        decision = self._decide(said, claimed, tries, now, jitter)
         return Result(
             recipient.id,
             recipient.fence,
@@ -180,6 +182,24 @@ class Carrier:
             and envelope.passes_success(said.offer, recipient.notify),
         )
 
+    def _decide(self, said: Said, claimed: Claimed, tries: int, now: int, jitter: float) -> Decision:
+        if said.word.uncertain and claimed.at_most_once:
+            return _UNCERTAIN
+        expires_at = self._end_of(claimed)
+        decision = verdict.judge(
+            said.word,
+            tries=tries,
+            expires_at=expires_at,
+            now=now,
+            retry_s=self._shared.config.delivery.retry_s,
+            jitter=jitter,
+        )
+        if said.put_off_s is None or decision.state is not State.DEFERRED:
+            return decision
+        # Nobody was asked, so nothing is counted and nothing told: it comes again when somebody may be asked.
+        again_at = now + int(said.put_off_s * 1000 * (1 + _SPREAD * jitter)) + 1
+        return structs.replace(decision, event=None, next_at=min(again_at, expires_at))
+
     async def _try(self, claimed: Claimed, said: dict[int, Said]) -> None:
         route = self._shared.config.routes.get(self._due.route)
         match route:
@@ -192,7 +212,6 @@ class Carrier:
             case MxRoute() | RelayRoute():
                 sign = self._sign(claimed, route.dkim)
                 variants = Variants(claimed.facts, claimed.content, lambda: self._pieces(claimed), sign)
-                await variants.plain()
                 for domain, recipients in self._by_domain(route, claimed.recipients).items():
                     errand = Errand(route, domain, claimed, variants, queue=self._shared.queue, said=said)
                     await self._send_to(errand, recipients)
@@ -236,34 +255,51 @@ class Carrier:
     async def _send_to(self, errand: Errand, recipients: list[Leased]) -> None:
         way = (errand.route, errand.domain, errand.wish)
         place = (errand.route.name, errand.domain, errand.wish)
-        if (told := self._unreachable(place)) is not None:
-            errand.all_heard(recipients, told, note="not tried: nobody answered for this destination a moment ago")
+        kept = self._session if self._session_for == way else None
+        if kept is None and self._is_put_off(errand, recipients, place):
             return
-        left = recipients
-        reached = False
-        tried: Hop | None = None
-        if self._session is not None and self._session_for == way:
+        await errand.variants.plain()  # signed before a host waits for it
+        reached, left = False, recipients
+        if kept is not None:
             # The way of the last message: no lookup.
-            tried = self._session.hop
-            reached, left = await self._through(tried, left, errand)
+            reached, left = await self._through(kept.hop, left, errand)
         if left:
             self.close()
             hops = await self._shared.ways.hops(errand.route, errand.domain, errand.wish)
             if isinstance(hops, Word):
                 errand.all_heard(left, hops)
                 return
-            for hop in hops:
-                if hop == tried:
-                    continue  # it has just refused: greylisting wants a pause
-                got_through, left = await self._through(hop, left, errand)
-                reached = reached or got_through
-                if not left:
-                    break
-                self.close()
+            got_through, left = await self._through_any(
+                hops, left, errand, tried=kept.hop if kept is not None else None
+            )
+            reached = reached or got_through
         if self._session is not None:
             self._session_for = way
-        if not reached and left:
-            self._remember_unreachable(place, errand.said[left[0].id].word)
+        if reached:
+            self._welcome = True
+            self._shared.unreachable.forget(place)
+        elif left:
+            self._turned_away(errand, left, place)
+
+    async def _through_any(
+        self, hops: Sequence[Hop], recipients: list[Leased], errand: Errand, *, tried: Hop | None
+    ) -> tuple[bool, list[Leased]]:
+        """Try one host after the other: as `_through`."""
+        clock, claimed = self._shared.clock, errand.claimed
+        until_s = clock.monotonic() + HOPS_S
+        reached, begun, left = False, tried is not None, recipients
+        for hop in hops:
+            if hop == tried:
+                continue  # it has just refused: greylisting wants a pause
+            if begun and (clock.monotonic() >= until_s or clock.now_ms() >= self._end_of(claimed)):
+                break
+            begun = True
+            got_through, left = await self._through(hop, left, errand)
+            reached = reached or got_through
+            if not left:
+                break
+            self.close()
+        return reached, left
 
     async def _through(self, hop: Hop, recipients: list[Leased], errand: Errand) -> tuple[bool, list[Leased]]:
         """Try one host: (whether it talked to us, recipients for whom another host may be tried)."""
@@ -280,9 +316,8 @@ class Carrier:
                     errand.unreached(recipients, opened.word, hop)
                     return reached, left + recipients
                 session = opened
-            self._session = session
+            self._hold(session, errand)
             session.wire.follow(self._trace)
-            reached = True
             fitted = await errand.fit(session.wire.offer, recipients)
             words: list[Word] = []
             if fitted.mail is not None:
@@ -292,6 +327,7 @@ class Carrier:
                     self.close()
                     continue
                 self._spent.add(session.wire.spent)
+            reached = True
             if fitted.unable:
                 errand.unfit(fitted.unable, fitted.word, session)
                 left += fitted.unable
@@ -312,24 +348,40 @@ class Carrier:
         for index in range(claimed.piece_count):
             yield await self._shared.queue.piece(claimed.message, index)
 
-    # Destinations that nobody answers for
+    def _hold(self, session: Session, errand: Errand) -> None:
+        if self._session is None:
+            self._talk = (self._due.destination, errand.domain)
+            self._shared.unreachable.connected(self._talk)
+        self._session = session
 
-    def _unreachable(self, place: tuple[str, str, int]) -> Word | None:
-        told = self._shared.unreachable.get(place)
-        if told is None:
-            return None
-        if told[1] <= self._shared.clock.monotonic():
-            del self._shared.unreachable[place]
-            return None
-        return told[0]
+    def _end_of(self, claimed: Claimed) -> int:
+        """Of its life, on the wall clock."""
+        life = self._shared.life
+        return claimed.expires_at if life is None else life.end_of(claimed.expires_at)
 
-    def _remember_unreachable(self, place: tuple[str, str, int], word: Word) -> None:
-        remembered = self._shared.unreachable
-        while len(remembered) >= _REMEMBERED:
-            del remembered[next(iter(remembered))]
-        pause_s = min(UNREACHABLE_S, self._shared.config.delivery.retry_s[0])
-        remembered[place] = (word, self._shared.clock.monotonic() + pause_s)
+    # Destinations where nobody is reached
+
+    def _is_put_off(self, errand: Errand, recipients: list[Leased], place: Place) -> bool:
+        """Whether nobody is asked: that was tried a moment ago."""
+        unreachable, now = self._shared.unreachable, self._shared.clock.monotonic()
+        told = unreachable.told(place, now)
+        if told is None or (is_door_shut(told.word) and unreachable.is_talking((self._due.destination, errand.domain))):
+            return False
+        errand.put_off(recipients, told.word, told.until - now)
+        return True
+
+    def _turned_away(self, errand: Errand, recipients: list[Leased], place: Place) -> None:
+        """No host of the destination talked to us."""
+        shared = self._shared
+        word = errand.said[recipients[0].id].word
+        if is_door_shut(word) and shared.unreachable.is_talking((self._due.destination, errand.domain)):
+            # It talks to others: it wants no more of us at a time.
+            self._crowded = len(recipients) == len(errand.claimed.recipients)
+        elif word.code and self._welcome:
+            self._welcome = False  # once is no sign: it may not have heard yet that our last connection is over
+        else:
+            shared.unreachable.remember(place, word, shared.clock.monotonic(), shared.config.delivery.retry_s)
 
 
-def _for_all(recipients: Iterable[Leased], word: Word, *, note: str = "") -> dict[int, Said]:
-    return {recipient.id: Said(word, note=note) for recipient in recipients}
+def _for_all(recipients: Iterable[Leased], word: Word) -> dict[int, Said]:
+    return {recipient.id: Said(word) for recipient in recipients}

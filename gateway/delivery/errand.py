@@ -25,6 +25,7 @@ _NO_UTF8_ADDRESS: Final = Word(
     "5.6.7",
     "550 5.6.7 the next hop does not take internationalized mail (SMTPUTF8), and an address is not ASCII",
 )
+_NOT_TRIED: Final = "not tried: no host of this destination took a connection a moment ago"
 
 
 class Said(msgspec.Struct, frozen=True, gc=False):
@@ -37,6 +38,7 @@ class Said(msgspec.Struct, frozen=True, gc=False):
     note: str = ""
     ours: bool = False
     offer: Offer | None = None  # of the host that was told of the recipient
+    put_off_s: float | None = None  # nobody was asked, and nobody is for so long
 
 
 class Fitted(NamedTuple):
@@ -111,10 +113,15 @@ class Errand:
             if before is None or before.ours or (before.host == hop.name and not before.word.code):
                 self.said[recipient.id] = Said(word, hop.name, hop.address, session.tls, session.note, ours=True)
 
-    def all_heard(self, recipients: Sequence[Leased], word: Word, *, note: str = "") -> None:
+    def all_heard(self, recipients: Sequence[Leased], word: Word) -> None:
         """No host was asked; what one said before is worth more."""
         for recipient in recipients:
-            self.said.setdefault(recipient.id, Said(word, note=note))
+            self.said.setdefault(recipient.id, Said(word))
+
+    def put_off(self, recipients: Sequence[Leased], word: Word, pause_s: float) -> None:
+        """No host is asked for so long: that was heard a moment ago."""
+        for recipient in recipients:
+            self.said.setdefault(recipient.id, Said(word, note=_NOT_TRIED, put_off_s=pause_s))
 
     def _by_address(self, recipients: list[Leased]) -> tuple[list[Leased], list[Leased]]:
         """Who can be named in ASCII, and who cannot; domains always can (RFC 6531, 3.2)."""

@@ -8,7 +8,7 @@ known. It connects to no mail host.
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, assert_never
 
@@ -21,6 +21,7 @@ from gateway.delivery.route import Ways
 from gateway.delivery.session import Hop
 from gateway.delivery.tls.mtasts_cache import StsPolicies
 from gateway.delivery.tls.policy import DANE, TlsPolicies
+from gateway.delivery.unreachable import Place, Unreachable
 from gateway.delivery.verdict import Word
 from gateway.manage import refusals, selection
 from gateway.message import address, model
@@ -52,15 +53,16 @@ _TLS: Final = {
 _WISHES: Final = {model.TLS_REQUIRED: "required by the message (REQUIRETLS)", model.TLS_OPTIONAL: "optional"}
 
 Args = dict[str, Any]
-_Place = tuple[str, str]  # the name of a route, and the recipient's domain where it goes by domain
+# The name of a route; the domain that an attempt goes to, "" for all; that by which the queue was cut when it came.
+_Way = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """What only the daemon knows: who did not answer a moment ago (by route, domain and wish about TLS; until, by the
-    monotonic clock), how many connections there are to all hosts, and what is being delivered."""
+    """What only the daemon knows: who did not answer a moment ago, how many connections there are to all hosts, what is
+    being delivered."""
 
-    unreachable: Callable[[], Mapping[tuple[str, str, int], tuple[Word, float]]]
+    unreachable: Callable[[], Unreachable]
     connections: Callable[[], int]
     lanes: Iterable[Lane] = ()
 
@@ -95,9 +97,9 @@ class Explainer:
         """A message as JSON values: what is known of it, of each recipient that is queued, and of the ways they take
         (`way` of a recipient is an index of `ways`)."""
         queued = [one for one in view.recipients if not one.state.final]
-        places = list(dict.fromkeys(self._place(one) for one in queued))
+        ways = list(dict.fromkeys(self._way_of(one) for one in queued))
         found = await asyncio.gather(
-            *[self.way(*place, sender=view.header_from, wish=view.tls_wish) for place in places[:LOOKED_UP]]
+            *[self.way(way, sender=view.header_from, wish=view.tls_wish) for way in ways[:LOOKED_UP]]
         )
         suspensions = await self._queue.suspensions()
         message = views.message_view(view)
@@ -110,15 +112,16 @@ class Explainer:
             "final": len(view.recipients) - len(queued),
             "recipients": [
                 _recipient(one, view.key, suspensions)
-                | {"way": at if (at := places.index(self._place(one))) < LOOKED_UP else None}
+                | {"way": at if (at := ways.index(self._way_of(one))) < LOOKED_UP else None}
                 for one in queued
             ],
             "ways": found,
         }
 
-    async def way(self, route_name: str, domain: str, *, sender: str, wish: int = model.BY_POLICY) -> Args:
+    async def way(self, way: _Way, *, sender: str, wish: int = model.BY_POLICY) -> Args:
         """What an attempt would do now: the route, the hosts and their TLS, the signature; `sender` is the From
         address."""
+        route_name, domain, cut = way
         route = self._config().routes.get(route_name)
         hosts, problem = await self._hosts(route, route_name, domain, wish)
         return {
@@ -129,7 +132,7 @@ class Explainer:
             "hosts": hosts,
             "signature": self.signature(route, sender) if route is not None else None,
             "unreachable": self._unreachable((route_name, domain, wish)),
-            "lane": self._lane(route_name, domain),
+            "lane": self._lane(route_name, cut),
         }
 
     def signature(self, route: Route, sender: str) -> Args:
@@ -146,9 +149,12 @@ class Explainer:
             return _unsigned(f"{domain} is no sending domain (mail-gateway domain add {domain})")
         return _unsigned(f"{domain} has no signing key")
 
-    def _place(self, recipient: RecipientView) -> _Place:
+    def _way_of(self, recipient: RecipientView) -> _Way:
+        """The route may have been another kind when the recipient was queued: what was cut by domain then stays so, and
+        what was not is cut at the attempt, where it has to be."""
+        cut = recipient.domain
         by_domain = isinstance(self._config().routes.get(recipient.route), MxRoute)
-        return recipient.route, address.domain_of(recipient.address) if by_domain else ""
+        return recipient.route, address.domain_of(recipient.address) if by_domain else cut, cut
 
     async def _hosts(self, route: Route | None, name: str, domain: str, wish: int) -> tuple[list[Args], str | None]:
         """The hosts in the order in which they would be tried; or why there is none."""
@@ -173,13 +179,11 @@ class Explainer:
             return None
         return {"open": self._live.connections(), "most": self._config().delivery.connections}
 
-    def _unreachable(self, place: tuple[str, str, int]) -> Args | None:
+    def _unreachable(self, place: Place) -> Args | None:
         """What was said when nobody answered, and for how long it is not tried for other messages."""
-        told = self._live.unreachable().get(place) if self._live is not None else None
-        if told is None:
-            return None
-        left_s = told[1] - time.monotonic()
-        return {"reply": told[0].text, "next_try_in_s": round(left_s)} if left_s > 0 else None
+        now = time.monotonic()
+        told = self._live.unreachable().told(place, now) if self._live is not None else None
+        return {"reply": told.word.text, "next_try_in_s": round(told.until - now)} if told is not None else None
 
     def _lane(self, route: str, domain: str) -> Args | None:
         """None where nothing is in hand for it, or nobody knows."""

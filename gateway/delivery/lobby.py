@@ -7,19 +7,27 @@ the store holds in memory already.
 
 from collections import OrderedDict
 from collections.abc import Collection
+from typing import Final
 
 from gateway.delivery.hand import Shares
+from gateway.delivery.lane import FIRST_CLAIM
 from gateway.delivery.pacing import Standing
 from gateway.store.queue import Due
 
 _Line = OrderedDict[int, tuple[int, Due]]  # by destination: when it came, and who
+
+# The share that one needs to get something, by line: who has something in hand and does not answer needs a whole one.
+_LEAST: Final = tuple(
+    FIRST_CLAIM if begun and standing is not Standing.GOOD else 1 for begun in (False, True) for standing in Standing
+)
 
 
 class Lobby:
     """Its length is how many found no room."""
 
     def __init__(self) -> None:
-        self._lines: tuple[_Line, ...] = tuple(OrderedDict() for _ in Standing)
+        # By standing: of those with nothing in hand, and then of the others.
+        self._lines: tuple[_Line, ...] = tuple(OrderedDict() for _ in _LEAST)
         self._excused: set[int] = set()  # everybody: those in a line, and those that will ask
         self._number = 0
 
@@ -31,11 +39,12 @@ class Lobby:
         excused = self._excused.difference(rush) if rush else self._excused
         return [one for one in due if one.destination not in excused]
 
-    def turn_away(self, due: Due, standing: Standing) -> None:
-        """It found no room; who waits already stays where it is."""
+    def turn_away(self, due: Due, standing: Standing, *, begun: bool = False) -> None:
+        """It found no room; who waits already stays where it is. `begun`: it has something in hand, and nothing of that
+        waits."""
         if not any(due.destination in line for line in self._lines):
             self._number += 1
-            self._lines[standing][due.destination] = (self._number, due)
+            self._lines[standing + begun * len(Standing)][due.destination] = (self._number, due)
             self._excused.add(due.destination)
 
     def excuse(self, destination: int) -> None:
@@ -44,7 +53,9 @@ class Lobby:
 
     def take(self, shares: Shares) -> Due | None:
         """The first one for whom there is room, no more in here."""
-        able = [line for line, share in zip(self._lines, shares, strict=True) if share and line]
+        able = [
+            line for line, least, share in zip(self._lines, _LEAST, shares * 2, strict=True) if share >= least and line
+        ]
         if not able:
             return None
         destination, (_, due) = min(able, key=_first).popitem(last=False)

@@ -25,6 +25,7 @@ from gateway.delivery.route import Ways
 from gateway.delivery.verdict import Word
 from gateway.errors import Reason, Refused, StoreError
 from gateway.intake.figures import IntakeFigures
+from gateway.intake.refusals import Refusals
 from gateway.metrics import Metrics
 from gateway.observe import MailLog
 from gateway.resolver import Resolver, has_ipv6_route
@@ -93,6 +94,7 @@ class PassThrough:
         self._ca = ca
         self._figures = figures or DeliveryFigures(Metrics())
         self._intake = intake or IntakeFigures(Metrics())
+        self._refusals = Refusals(log, self._intake)
         self._settings = config.pass_through
         self._relays = RelayList(config.pass_through)
         self._throttle = Throttle(config.pass_through.limit, clock)
@@ -138,10 +140,7 @@ class PassThrough:
         try:
             return self._check(relay, client)
         except Refused as refusal:
-            self._intake.refused("http", refusal)
-            self._log.refused(
-                door="http", key="pass_through", client=client, reason=refusal.reason.code, text=refusal.text
-            )
+            self._refusals.tell(refusal, door="http", key="pass_through", client=client)
             raise
 
     def _check(self, relay: NamedRelay, client: str) -> Listen:
@@ -183,7 +182,7 @@ class PassThrough:
 
     async def _write_down(self, message: NewMessage, attempt: Attempt) -> None:
         self._figures.settled((attempt,), UNQUEUED_ROUTE)
-        telling.tell(self._log, attempt)
+        telling.tell(self._log, (attempt,))
         try:
             await self._queue.record(message, attempt.results, attempt)
         except StoreError as error:

@@ -2,13 +2,16 @@
 
 Guarantees: at most `connections` in all, shared out by places.py, idle connections give way to those that are needed;
 an idle connection is closed after `idle_s`, one that served its share of messages at once; what is given back unusable
-is not kept. A host that never answered is connected to once at a time: who wants a second connection hears how the
-first one fared. So a host that lets us wait costs one place, whatever there is for it.
+is not kept. An address that never answered is connected to once at a time, under whatever names it goes: who wants a
+second connection hears whether the first one was made and greeted. So a host that lets us wait costs one place,
+whatever there is for it.
 """
 
 import asyncio
 from collections import OrderedDict
 from typing import Final
+
+from msgspec import structs
 
 from gateway.config import Delivery
 from gateway.delivery.figures import OutgoingFigures
@@ -22,9 +25,11 @@ from gateway.metrics.connections import ConnectionFigures
 IDLE_S: Final = 10.0  # most hosts close an idle connection after 30 s or more; Postfix keeps one for 2 s
 HOSTS: Final = 10_000  # that are remembered
 _LOOK_S: Final = 1.0  # how often strangers are looked at while others wait for their places
+_COMMON: Final = frozenset({"connect", "greeting"})  # stages that do not depend on the name, nor on what is asked of it
 _PROOF: Final = 2  # a second transaction shows that the first one ended
 
 _Host = tuple[str, int]  # address, port
+_Asked = tuple[str, int, str | None]  # and our address
 
 
 class Pool:
@@ -46,7 +51,8 @@ class Pool:
         self._by_hop: dict[Hop, list[int]] = {}
         # Hosts that answered, and whether one of their transactions came to its end; those that did first go first.
         self._hosts: OrderedDict[_Host, bool] = OrderedDict()
-        self._asking: dict[Hop, asyncio.Future[Failure | None]] = {}  # the first connection to a host
+        # The first connection to a host (from that source), and why there is none.
+        self._asking: dict[_Asked, tuple[Hop, asyncio.Future[Failure | None]]] = {}
         self._strangers: dict[int, Session] = {}  # in use, by id
         self._loop = asyncio.get_running_loop()
         self._sweeper: asyncio.TimerHandle | None = None
@@ -87,20 +93,21 @@ class Pool:
         host = (hop.address, hop.port)
         if high or host in self._hosts:
             return await self._open(hop, host, trace, high=high)
-        while host not in self._hosts and (asking := self._asking.get(hop)) is not None:
-            failure = await asyncio.shield(asking)
-            if failure is not None:
-                return failure
-            # It opened, or who asked was cancelled.
+        asked = (hop.address, hop.port, hop.source)
+        while host not in self._hosts and (asking := self._asking.get(asked)) is not None:
+            failure = await asyncio.shield(asking[1])
+            if failure is not None and (hop == asking[0] or failure.word.stage in _COMMON):
+                return _heard_of(failure, asking[0], hop)
+            # It opened, or who asked was cancelled, or the host is only not who that one wanted.
         if host in self._hosts:
             return await self._open(hop, host, trace, high=high)
         future: asyncio.Future[Failure | None] = self._loop.create_future()
-        self._asking[hop] = future
+        self._asking[asked] = (hop, future)
         opened: Session | Failure | None = None
         try:
             opened = await self._open(hop, host, trace, high=high)
         finally:
-            del self._asking[hop]
+            del self._asking[asked]
             future.set_result(opened if isinstance(opened, Failure) else None)
         return opened
 
@@ -207,3 +214,11 @@ class Pool:
                 return
             self._remove(number)
             self._discard(session)
+
+
+def _heard_of(failure: Failure, asked: Hop, hop: Hop) -> Failure:
+    """Our own words name the host; the same one may go by another name."""
+    word = failure.word
+    if asked.name == hop.name or word.code:
+        return failure
+    return Failure(structs.replace(word, text=word.text.replace(asked.name, hop.name)))

@@ -13,7 +13,7 @@ import contextlib
 import dataclasses
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -64,8 +64,10 @@ class Reporter:
         log: MailLog,
         notices: Limit = NOTICES,
         figures: IntakeFigures | None = None,
+        route_of: Callable[[str], str | None] = lambda _key: None,
     ) -> None:
-        """`notices` bounds those of one kind to one sender of an account."""
+        """`notices` bounds those of one kind to one sender of an account; `route_of` says where the mail of a key of
+        that name goes now, None where there is no such key."""
         self._config = config
         self._queue = queue
         self._clock = clock
@@ -73,6 +75,7 @@ class Reporter:
         self._log = log
         self._senders = Buckets(notices, clock)
         self._figures = figures or IntakeFigures(Metrics())
+        self._route_of = route_of
         self._kicked = asyncio.Event()
 
     def start(self, supervisor: Supervisor) -> None:
@@ -184,13 +187,16 @@ class Reporter:
             return tuple(composing.pieces(content)), notice.facts_of(content)
 
         pieces, facts = await asyncio.to_thread(compose) if len(told) > _IN_THREAD else compose()
-        domain = notice.queue_domain(self._config.routes.get(report.route), report.envelope_sender)
+        # The mail's own may be one that an operator redirected it to, good for its recipients only.
+        route = self._route_of(report.key)
+        route = report.route if route not in self._config.routes else route
+        domain = notice.queue_domain(self._config.routes.get(route), report.envelope_sender)
         return NewMessage(
             id=self._ids.next(),
             uuid=uuid,
             account=report.account,
             key=report.key,
-            route=report.route,
+            route=route,
             door="dsn",
             envelope_sender="",  # RFC 3461, 6.1: a notification is never told of
             header_from=dsn.sender(self._config.hostname),

@@ -18,6 +18,8 @@ from gateway.message import model
 from gateway.resolver import LookupFailed, Missing, Resolver
 
 RELAY_ADDRESSES_S: Final = 30.0  # so long the addresses of a relay are kept
+HOST_ADDRESSES: Final = 5  # of an MX host that are tried; of those that take mail for millions, all are one
+HOPS: Final = 20  # in one attempt
 
 
 class Ways:
@@ -49,13 +51,14 @@ class Ways:
         self._relays.clear()
 
     async def hops(self, route: MxRoute | RelayRoute, domain: str, wish: int = model.BY_POLICY) -> list[Hop] | Word:
-        """Connections to try, in order, or the word that says why there is none. `domain` is an MX route's; `wish` is
-        the message's about TLS."""
+        """Connections to try, in order, at most HOPS, or the word that says why there is none. `domain` is an MX
+        route's; `wish` is the message's about TLS."""
         match route:
             case RelayRoute():
-                return await self._relay_hops(route, wish)
+                hops = await self._relay_hops(route, wish)
             case MxRoute():
-                return await self._mx_hops(route, domain, wish)
+                hops = await self._mx_hops(route, domain, wish)
+        return hops if isinstance(hops, Word) else hops[:HOPS]
 
     async def _relay_hops(self, route: RelayRoute, wish: int) -> list[Hop] | Word:
         demand = tls_policy.of_relay(route, wish)
@@ -138,7 +141,8 @@ class Ways:
                 if isinstance(addresses, LookupFailed):
                     failed = failed or mx.lookup_failed(host, addresses.reason)
                 elif not isinstance(addresses, Missing):
-                    hops += [self._mx_hop(route, host, ip, demand) for ip in addresses]
+                    # By turns of both families, so each has its share of them.
+                    hops += [self._mx_hop(route, host, ip, demand) for ip in addresses[:HOST_ADDRESSES]]
             if hops or failed:
                 break
         return hops or failed or mx.no_address(domain)

@@ -1,10 +1,9 @@
-"""Who works when: claims what is due, keeps every lane busy and none in another's way, settles what came of it.
+"""Who works when: claims what is due, keeps every lane busy and none in another's way.
 
 Guarantees: a lane (one destination of one route) holds a bounded number of messages and no more connections than its
 pace allows, so a slow or dead destination costs only its own; mail of high priority finds a connection of the lane and
-room in the hand; a worker takes its next message only after the result of the last one is committed, so where state
-cannot be written delivering stops by itself; what expires in hand is not tried; whatever was claimed and not tried is
-given back at a stop. A turn looks at what changed: a destination that found no room, or has as much as it may, costs
+room in the hand; after a stop nothing is claimed, and whatever was claimed and not tried is given back, within the time
+that the stop has. A turn looks at what changed: a destination that found no room, or has as much as it may, costs
 nothing until there is room or its worker asks (lobby.py).
 
 Why many thousands that become due at once (a restart, the end of an outage, a night without the daemon) are no storm:
@@ -13,24 +12,25 @@ come into the hand by 300, and twice as many each second (hand.py); a host that 
 (pool.py), then its lane has the connections it has at first, and one more for each delivery (pacing.py); and what fails
 again comes back at times spread by a fifth (verdict.py).
 
-What a result means is not decided here, nor who may hold how much, what is next in a lane (lane.py), how wide it is and
-what is done beside it (upkeep.py).
+What a result means is not decided here, nor who may hold how much, what is next in a lane (lane.py), how wide it is,
+what a worker does (crew.py) and what is done beside it (upkeep.py).
 """
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Collection, Iterable, Sequence
-from typing import Final, Protocol
+from collections.abc import Collection, Coroutine, Iterable, Sequence
+from typing import Final
 
 from gateway.config import Delivery
-from gateway.delivery import pacing, telling, untried
+from gateway.delivery.crew import Calls, Couriers, Crew
 from gateway.delivery.figures import DeliveryFigures
 from gateway.delivery.hand import Hand
 from gateway.delivery.lane import FIRST_CLAIM, MOST, Lane
+from gateway.delivery.ledger import WRITE_RETRY_S, Ledger
 from gateway.delivery.lifetime import Lifetime
 from gateway.delivery.lobby import Lobby
-from gateway.delivery.pacing import Outcome, Paces
+from gateway.delivery.pacing import Paces
 from gateway.delivery.upkeep import LEASE_MS, Upkeep
 from gateway.delivery.waits import Waits
 from gateway.errors import StoreError
@@ -38,33 +38,18 @@ from gateway.message.priority import HIGH
 from gateway.metrics import Metrics
 from gateway.observe import MailLog
 from gateway.runtime import Clock, Supervisor
-from gateway.store.queue import Attempt, Claimed, Due, Queue
+from gateway.store.connection import Damaged
+from gateway.store.queue import Claimed, Due, Queue
 
 CLAIMS_AT_ONCE: Final = 32  # destinations claimed in one group commit
 SWEEP_S: Final = 30.0
 IDLE_S: Final = 60.0  # the longest wait without a look at the queue
 OPENING_S: Final = 1.0  # the same after the start, while more and more unknown destinations are tried (hand.py)
-WRITE_RETRY_S: Final = 1.0
+DAMAGE_S: Final = 300.0  # between two lines of the log that say the same of a damaged database
 LOOKS: Final = 1000  # destinations that are looked at without a rest
 REST_S: Final = 0.002  # some five times what those looks take, so that new mail costs no more where many are due
 
 log = logging.getLogger("gateway.delivery")
-
-
-class Carrier(Protocol):
-    """One worker's hold on its destination: keeps a connection between messages."""
-
-    async def deliver(self, claimed: Claimed) -> Sequence[Attempt]:
-        """Try all recipients; never raises for what a peer does."""
-
-    def close(self) -> None:
-        """Give the connection back."""
-
-
-class Couriers(Protocol):
-    """Makes carriers (attempt.py)."""
-
-    def carrier(self, due: Due) -> Carrier: ...
 
 
 class Scheduler:
@@ -85,33 +70,39 @@ class Scheduler:
     ) -> None:
         """`waits` learns of every attempt that was written down."""
         self._queue = queue
-        self._couriers = couriers
         self._supervisor = supervisor
         self._clock = clock
-        self._log = log
-        self._waits = waits
-        self._figures = figures or DeliveryFigures(Metrics())
+        figures = figures or DeliveryFigures(Metrics())
+        self._ledger = Ledger(queue, figures, clock=clock, log=log, waits=waits)
         self._life = life or Lifetime(clock)
         self._lanes: dict[int, Lane] = {}
         self._paces = Paces(settings.concurrency_initial, settings.concurrency)
         self._hand = Hand()
         self._rush: set[int] = set()  # destinations to be asked for mail of high priority
         self._lobby = Lobby()
+        self._crew = Crew(
+            couriers,
+            supervisor,
+            self._ledger,
+            self._hand,
+            life=self._life,
+            calls=Calls(begins=self._begins, over=self._over, room=self.kick),
+        )
         self._upkeep = Upkeep(
             queue,
-            self._figures,
+            figures,
             clock=clock,
             life=self._life,
             in_hand=lambda: tuple(self._hand.fences.items()),
             expire_in_hand=self._expire_pending,
+            tell=self._ledger.tell,
             sweep_s=SWEEP_S,
         )
         self._began = clock.monotonic()
         self._kicked = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._workers = 0
+        self._running: asyncio.Task[None] | None = None
         self._stopping = False
+        self._damage_told_s = float("-inf")
         self._resting = False  # nothing is due, or the store is waited for
         self._steps = 0  # turns and claims so far
         self._seen = -1  # of them, when somebody last asked
@@ -119,7 +110,7 @@ class Scheduler:
     @property
     def on_the_wire(self) -> int:
         """Messages that are being delivered."""
-        return self._workers
+        return self._crew.workers
 
     async def progresses(self) -> bool:
         """Whether it rests, or has done something since this was last asked."""
@@ -144,21 +135,28 @@ class Scheduler:
     async def start(self) -> None:
         """Deliver, and take back what a dead process had in hand: at once, but nobody waits for it."""
         self._began = self._clock.monotonic()
-        self._supervisor.start(self._run(), name="scheduler", critical=True)
+        self._running = self._supervisor.start(self._run(), name="scheduler", critical=True)
         self._upkeep.start(self._supervisor)
 
     async def stop(self, timeout_s: float) -> None:
-        """Claim nothing new, give back what was not begun, wait for what is on the wire."""
-        self._stopping = True
+        """Claim nothing new, give back what was not begun, wait for what is on the wire: all within that time. What
+        could not be given back by then stays leased until the next start."""
+        self._stopping = self._crew.stopping = True
         self._kicked.set()
-        for lane, messages in [(lane, lane.pending.take_all()) for lane in self._lanes.values()]:
-            for message in messages:
-                self._hand.drop(lane, message)
-            await self._give_back(lane, messages)
+        waiting = [(lane, message) for lane in self._lanes.values() for message in lane.pending.take_all()]
+        for lane, message in waiting:
+            self._hand.drop(lane, message)
+        give_back = self._ledger.give_back([(lane.due, message) for lane, message in waiting])
         try:
-            await asyncio.wait_for(self._idle.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await asyncio.gather(give_back, self._crew.idle.wait(), self._claims_end())
         except TimeoutError:
-            log.warning("%d deliveries were still on the wire at the deadline", self._workers)
+            log.warning("at the deadline of the stop %d deliveries were still on the wire", self._crew.workers)
+
+    async def _claims_end(self) -> None:
+        """A claim may be under way, and be given back."""
+        if self._running is not None:
+            await asyncio.wait({self._running})
 
     async def _run(self) -> None:
         while not self._stopping:
@@ -167,7 +165,7 @@ class Scheduler:
             self._resting = False
             self._steps += 1
             try:
-                next_at = await self._queue.promote(self._clock.now_ms())
+                next_at = await self._promote()
                 await self._claim_due()
             except StoreError as error:
                 # A store that is away is waited for; the sweeper and every worker do the same.
@@ -182,6 +180,18 @@ class Scheduler:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._kicked.wait()
+
+    async def _promote(self) -> int | None:
+        """When the next one is due that waits for its time. What waits on a damaged page keeps nobody else waiting."""
+        try:
+            return await self._queue.promote(self._clock.now_ms())
+        except Damaged as error:
+            now_s = self._clock.monotonic()
+            if now_s >= self._damage_told_s + DAMAGE_S:
+                self._damage_told_s = now_s
+                text = "the database is damaged, mail that waits for its time is not tried (%s); see docs/baddays.md"
+                log.error(text, error)  # noqa: TRY400 - cause in the text
+            return None
 
     # Claiming
 
@@ -238,31 +248,48 @@ class Scheduler:
         if able and not lane.pending.high:
             return [(lane, 0, FIRST_CLAIM)]
         lane.more_high = lane.more_high or rush
-        self._lobby.excuse(due.destination)
+        if lane.pending or not lane.room(MOST):
+            self._lobby.excuse(due.destination)
+        else:  # its workers may be busy for long, and there could be others
+            self._lobby.turn_away(due, lane.pace.standing, begun=True)
         return []
 
     def _new_lane(self, due: Due) -> Lane:
         return Lane(due, self._paces.take(due.destination, self._clock.monotonic()))
 
     async def _claim(self, wanted: Sequence["_Wish"]) -> None:
-        """In one group commit."""
+        """In one group commit. Who cannot be claimed for keeps nobody else waiting; raises StoreError in the end."""
+        if self._stopping:
+            return
         until = self._clock.now_ms() + LEASE_MS
         self._steps += 1
-        claims = [self._queue.claim(lane.due.destination, limit, until) for lane, _, limit in wanted]
-        taken = [await claims[0]] if len(claims) == 1 else await asyncio.gather(*claims)
+        refused: list[tuple[Due, Claimed]] = []
+        failure: BaseException | None = None
+        taken = await _all([self._queue.claim(lane.due.destination, limit, until) for lane, _, limit in wanted])
         for (lane, room, limit), claimed in zip(wanted, taken, strict=True):
-            await self._take(lane, claimed, limit, only_high=not room)
+            if isinstance(claimed, BaseException):
+                failure = failure or claimed
+                refused += self._take(lane, (), limit, only_high=not room)
+            else:
+                refused += self._take(lane, claimed, limit, only_high=not room)
+        self._resting = True  # the store may be waited for
+        await self._ledger.give_back(refused)
+        self._resting = False
+        if failure is not None:
+            raise failure
 
-    async def _take(self, lane: Lane, claimed: Sequence[Claimed], limit: int, *, only_high: bool) -> None:
+    def _take(
+        self, lane: Lane, claimed: Sequence[Claimed], limit: int, *, only_high: bool
+    ) -> list[tuple[Due, Claimed]]:
+        """Into the hand; returns what is not to be delivered now."""
         if self._stopping:
-            await self._give_back(lane, claimed)
-            return
+            return [(lane.due, message) for message in claimed]
         count = 0
         refused = []
         for message in claimed:
             count += len(message.recipients)
             if only_high and message.priority != HIGH:
-                refused.append(message)
+                refused.append((lane.due, message))
             else:
                 self._hand.add(lane, message)
         lane.more = count >= limit
@@ -270,42 +297,15 @@ class Scheduler:
         if lane.pending or lane.workers:
             self._lanes[lane.due.destination] = lane
             self._lobby.leave(lane.due.destination)
-            self._staff(lane)
+            self._crew.staff(lane)
         else:
             self._paces.rest(lane.due.destination, lane.pace, self._clock.monotonic())
-        await self._give_back(lane, refused)
+        return refused
 
-    def _staff(self, lane: Lane) -> None:
-        """As many workers as there is work for, within the lane's width."""
-        while lane.workers < lane.pace.width and (claimed := lane.take()) is not None:
-            lane.workers += 1
-            self._workers += 1
-            self._idle.clear()
-            self._supervisor.start(self._work(lane, claimed), name=f"deliver {lane.due.route} {lane.due.domain}")
+    # What the workers say
 
-    # Delivering
-
-    async def _work(self, lane: Lane, first: Claimed) -> None:
-        carrier = self._couriers.carrier(lane.due)
-        claimed: Claimed | None = first
-        try:
-            while claimed is not None:
-                self._ask(lane)
-                if claimed.expires_at > (now := self._life.now_ms()):
-                    await self._deliver(lane, claimed, carrier)
-                else:
-                    await self._expire(lane, claimed, now)
-                lane.done(claimed)
-                claimed = lane.take() if lane.workers <= lane.pace.width else None
-                self._staff(lane)
-        finally:
-            carrier.close()
-            if claimed is not None:
-                self._lose(lane, claimed)
-            self._leave(lane)
-
-    def _ask(self, lane: Lane) -> None:
-        """For more, where there is more and room for it."""
+    def _begins(self, lane: Lane) -> None:
+        """Ask for more, where there is more and room for it."""
         if lane.more and lane.hungry:
             lane.more = False
             self._lobby.leave(lane.due.destination)
@@ -315,84 +315,31 @@ class Scheduler:
             self._rush.add(lane.due.destination)
             self._kicked.set()
 
-    def _lose(self, lane: Lane, claimed: Claimed) -> None:
-        """A worker broke down or was cancelled: the lease runs out, and then it is tried again."""
-        lane.done(claimed)
-        self._hand.drop(lane, claimed)
-
-    def _leave(self, lane: Lane) -> None:
-        """A worker goes."""
-        lane.workers -= 1
-        self._workers -= 1
-        if not lane.workers:
-            for claimed in lane.pending.take_all():  # only where all of them broke down
-                self._hand.drop(lane, claimed)
-            destination = lane.due.destination
-            self._lanes.pop(destination, None)
-            self._lobby.leave(destination)
-            self._paces.rest(destination, lane.pace, self._clock.monotonic())
-            if lane.more or lane.more_high:
-                self._kicked.set()
-        if not self._workers:
-            self._idle.set()
-
-    async def _deliver(self, lane: Lane, claimed: Claimed, carrier: Carrier) -> None:
-        era = lane.pace.era
-        attempts = await carrier.deliver(claimed)
-        await self._settle(attempts)
-        self._drop(lane, claimed)
-        said = pacing.outcome(attempts)
-        if said is not Outcome.SENT or lane.claim_size < MOST or not lane.pace.full:
-            self._learn(lane, said, era)
-
-    def _learn(self, lane: Lane, said: Outcome, era: int) -> None:
-        """A lane that delivers gets wider and holds more, one that does not goes back to its beginnings."""
-        was_proven = lane.pace.proven
-        lane.pace.see(said, era)
-        self._hand.changed(lane, was_proven=was_proven)
-        lane.claim_size = min(lane.claim_size * 2, MOST) if said is Outcome.SENT else FIRST_CLAIM
-
-    async def _expire(self, lane: Lane, claimed: Claimed, now: int) -> None:
-        await self._settle((untried.expired(claimed, lane.due, now),))
-        self._drop(lane, claimed)
-
-    def _drop(self, lane: Lane, claimed: Claimed) -> None:
-        self._hand.drop(lane, claimed)
-        if self._hand.has_room_again():
+    def _over(self, lane: Lane) -> None:
+        destination = lane.due.destination
+        self._lanes.pop(destination, None)
+        self._lobby.leave(destination)
+        self._paces.rest(destination, lane.pace, self._clock.monotonic())
+        if lane.more or lane.more_high:
             self._kicked.set()
 
-    async def _settle(self, attempts: Sequence[Attempt]) -> None:
-        """Until it is written: a worker that cannot record a delivery must not make another."""
-        while True:
-            try:
-                await self._queue.settle(attempts)
-                break
-            except StoreError as error:
-                log.error("results cannot be written, delivering waits: %s", error)  # noqa: TRY400 - cause in the text
-                await asyncio.sleep(WRITE_RETRY_S)
-        self._figures.settled(attempts)
-        if self._log.enabled:
-            for attempt in attempts:
-                telling.tell(self._log, attempt)
-        if self._waits is not None:
-            self._waits.tell(attempts)
-
-    async def _give_back(self, lane: Lane, messages: Sequence[Claimed]) -> None:
-        if not messages:
-            return
-        now = self._clock.now_ms()
-        try:
-            await self._queue.settle([untried.give_back(message, lane.due, now) for message in messages])
-        except StoreError as error:
-            # They stay leased: until their lease runs out, or the next start.
-            log.warning("%d messages could not be given back: %s", len(messages), error)
-
-    async def _expire_pending(self, now: int) -> int:
-        """What waits in hand behind something that does not end; returns how many recipients."""
+    async def _expire_pending(self, now: int) -> None:
+        """What waits in hand behind something that does not end."""
         late = [(lane, claimed) for lane in self._lanes.values() for claimed in lane.pending.take_late(now)]
         for lane, claimed in late:
-            await self._expire(lane, claimed, now)
-        return sum(len(claimed.recipients) for _, claimed in late)
+            await self._crew.expire(lane, claimed, now)
+
+
+async def _all(
+    claims: Sequence[Coroutine[None, None, Sequence[Claimed]]],
+) -> Sequence[Sequence[Claimed] | BaseException]:
+    """What each came to."""
+    if len(claims) > 1:
+        return await asyncio.gather(*claims, return_exceptions=True)
+    try:  # without a task for it
+        return [await claims[0]]
+    except StoreError as error:
+        return [error]
 
 
 _Wish = tuple[Lane, int, int]  # a lane, for how many recipients it has room, and how many to claim

@@ -1,16 +1,21 @@
 """What attempts came to, as lines of the mail log."""
 
+from collections.abc import Sequence
+
 from gateway.events import EventType, State
 from gateway.observe import Field, MailLog
 from gateway.runtime import show_id
 from gateway.store.queue import Attempt, Result
 
 
-def tell(log: MailLog, attempt: Attempt) -> None:
+def tell(log: MailLog, attempts: Sequence[Attempt]) -> None:
     """One line for each recipient of whom there is something to tell."""
-    for result in attempt.results:
-        if result.event is not None:
-            _line(log, attempt, result, result.event)
+    if not log.enabled:
+        return
+    for attempt in attempts:
+        for result in attempt.results:
+            if result.event is not None:
+                _line(log, attempt, result, result.event)
 
 
 def _line(log: MailLog, attempt: Attempt, result: Result, event: EventType) -> None:
@@ -32,7 +37,7 @@ def _line(log: MailLog, attempt: Attempt, result: Result, event: EventType) -> N
         address=result.address,
         tls=result.tls,
         attempt=result.attempts,
-        took_ms=attempt.ended_at - attempt.started_at,
+        took_ms=max(0, attempt.ended_at - attempt.started_at),  # the clock may have been set back
         reply=result.reply,
         extra=extra,
     )

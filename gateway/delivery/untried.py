@@ -15,7 +15,7 @@ def give_back(claimed: Claimed, due: Due, now: int) -> Attempt:
 
 
 def expired(claimed: Claimed, due: Due, now: int) -> Attempt:
-    """Its time was over before its turn came."""
+    """Its time was over before its turn came; what was said at the last attempt is all there is to tell."""
     results = [
         Result(
             r.id,
@@ -24,6 +24,8 @@ def expired(claimed: Claimed, due: Due, now: int) -> Attempt:
             EventType.EXPIRED,
             attempts=r.attempts,
             to=r.address,
+            reply=r.reply,
+            host=r.host,
             bounce_class=BounceClass.MESSAGE_EXPIRED,
             scope=Scope.INFRASTRUCTURE,
             stage="expire",
@@ -43,4 +45,5 @@ def _untried(claimed: Claimed, due: Due, now: int, results: Sequence[Result]) ->
         started_at=now,
         ended_at=now,
         results=tuple(results),
+        tried=False,
     )

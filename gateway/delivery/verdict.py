@@ -44,10 +44,11 @@ class Word(msgspec.Struct, frozen=True, gc=False):
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
-    """What becomes of the recipient. `next_at` is set for DEFERRED; class and scope are None when delivered."""
+    """What becomes of the recipient. `next_at` is set for DEFERRED; class and scope are None when delivered; `event` is
+    None where nothing is to be told."""
 
     state: State
-    event: EventType
+    event: EventType | None
     next_at: int = 0
     bounce_class: BounceClass | None = None
     scope: Scope | None = None

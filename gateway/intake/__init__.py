@@ -118,19 +118,23 @@ class Intake:
         except Refused as refusal:
             self._admission.tell_refused("http", principal, client, refusal)
             raise
-        for item in prepared:
-            if isinstance(item, Refused):
-                self._figures.refused("http", item)
+        for item in taken.items:
+            if item.refused is not None and not taken.replayed:  # else it was told when it was refused
+                self._admission.tell_refused("http", principal, client, item.refused)
         self._figures.took("http", monotonic() - began)
         return taken
 
     async def compose(self, principal: Principal, submission: Submission, *, client: str) -> NewMessage:
         """The whole message in memory, for one attempt without the queue; nothing is stored. Raises Refused."""
-        message = await draft.compose(
-            self._admission, principal, submission, route=principal.route or "", idempotency=None, client=client
-        )
         recipients = draft.recipients_of(submission)
-        self._admission.check_count(recipients)
+        try:
+            message = await draft.compose(
+                self._admission, principal, submission, route=principal.route or "", idempotency=None, client=client
+            )
+            self._admission.check_count(recipients)
+        except Refused as refusal:
+            self._admission.tell_refused("http", principal, client, refusal)
+            raise
         rows = tuple(NewRecipient(self._admission.ids.next(), address, "") for address in recipients)
         return msgspec.structs.replace(message, recipients=rows)
 
@@ -292,7 +296,7 @@ class Intake:
             raise
         except StoreError as error:
             self._give_back(principal, messages)
-            self._figures.refused("http", error)
+            self._figures.unstored("http", error)
             raise
 
     def _give_back(self, principal: Principal, messages: Sequence[NewMessage]) -> None:

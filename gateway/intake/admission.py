@@ -10,6 +10,7 @@ from gateway.config import CaptureRoute, Config, MxRoute, Route
 from gateway.errors import Reason, Refused
 from gateway.intake.figures import IntakeFigures
 from gateway.intake.notices import NOTHING_SAID, Said
+from gateway.intake.refusals import Refusals
 from gateway.intake.room import Room
 from gateway.message import address
 from gateway.message.schedule import LATEST_S, Start
@@ -47,6 +48,7 @@ class Admission:
         self.log = log
         self.figures = figures
         self.room = room
+        self._refusals = Refusals(log, figures)
 
     def route(self, principal: Principal) -> Route:
         """Where this key's mail goes. Raises Refused."""
@@ -117,8 +119,7 @@ class Admission:
 
     def tell_refused(self, door: str, principal: Principal, client: str, refusal: Refused) -> None:
         """A line of the mail log: what was not taken, whose it was and why."""
-        self.figures.refused(door, refusal)
-        self.log.refused(door=door, key=principal.name, client=client, reason=refusal.reason.code, text=refusal.text)
+        self._refusals.tell(refusal, door=door, key=principal.name, client=client)
 
 
 def status(route: Route, send_at: int, now_ms: int) -> str:

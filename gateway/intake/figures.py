@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from gateway.errors import Reason, Refused, StoreError, StoreFull
+from gateway.errors import Reason, StoreError, StoreFull
 from gateway.metrics import Count, Distribution, Metrics
 
 _ACCEPT_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -29,7 +29,8 @@ class IntakeFigures:
         self._bytes = metrics.counter("accepted_bytes_total", "Size of accepted messages.", ("door",))
         self._refused = metrics.counter(
             "submissions_refused_total",
-            "Submissions, or commands of one, that were refused; the reason is that of the mail log.",
+            "Submissions, or commands of one, that were refused; the reason is that of the mail log. What SMTP itself "
+            "refuses (a syntax, a size, a NUL, a bare line feed) is in smtp_refusals_total alone.",
             ("door", "reason"),
         )
         self._took = metrics.distribution(
@@ -51,15 +52,13 @@ class IntakeFigures:
         """Accepted, after so long."""
         (self._doors.get(door) or self._new(door)).took.observe(seconds)
 
-    def refused(self, door: str, refusal: Refused | StoreError) -> None:
-        """For a reason, or because the store could not take it."""
-        match refusal:
-            case Refused(reason=reason):
-                code = reason.code
-            case StoreFull():
-                code = Reason.BACKLOG_FULL.code
-            case _:
-                code = Reason.STORAGE_UNAVAILABLE.code
+    def unstored(self, door: str, error: StoreError) -> None:
+        """The store could not take it."""
+        reason = Reason.BACKLOG_FULL if isinstance(error, StoreFull) else Reason.STORAGE_UNAVAILABLE
+        self.refused(door, reason.code)
+
+    def refused(self, door: str, code: str) -> None:
+        """A reason in the words of the mail log."""
         self._refused.at(door, code).value += 1
 
     def _new(self, door: str) -> _Door:

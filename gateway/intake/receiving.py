@@ -52,10 +52,13 @@ class Receiving:
         try:
             self._admission.room.check(len(data))
             body = self._take(data)
+            if body:
+                await self._queue.put_piece(self._id, self._seen.next_piece(), body)
         except (Refused, recode.Unrepairable) as error:
             raise self._refusal(error) from None
-        if body:
-            await self._queue.put_piece(self._id, self._seen.next_piece(), body)
+        except StoreError as error:
+            self._admission.figures.unstored("smtp", error)
+            raise
 
     async def finish(self, last: bytes) -> str:
         """The last piece (the whole message when it is small); the id it is queued under.
@@ -68,7 +71,7 @@ class Receiving:
         except (Refused, recode.Unrepairable) as error:
             raise self._refusal(error) from None
         except StoreError as error:
-            self._admission.figures.refused("smtp", error)
+            self._admission.figures.unstored("smtp", error)
             raise
         self._admission.figures.took("smtp", monotonic() - began)
         return queued

@@ -1,7 +1,7 @@
 """Door 2: every operator action on keys, domains and the queue, whoever asks (CLI, control socket, later API and UI).
 
-Guarantees: arguments are checked here, so every skin says the same; each change is in the log; a secret is shown once,
-when it is made. Actions take and give JSON values.
+Guarantees: arguments are checked here, so every skin says the same; each change that the daemon makes is in its log (a
+command that makes one without it has none); a secret is shown once, when it is made. Actions take and give JSON values.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -47,7 +47,10 @@ class Manager:
         self.rotation = Rotation(records, dkim_keys, self._domains, lookup, clock)
         self._queue = QueueActions(config, queue, clock)
         self._suspensions = SuspensionActions(config, queue, keys, clock)
-        self.queue_retry = self._queue.retry
+
+    def on_go(self, forget: Callable[[], None]) -> None:
+        """`forget` is called before mail is let go because an operator says so (`queue retry`, `queue release`)."""
+        self._queue.on_go = forget
 
     def actions(self) -> Mapping[str, Action]:
         """What can be asked for by name."""

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 from gateway import views
-from gateway.errors import StoreError
 from gateway.manage import refusals, selection
 from gateway.runtime import Clock
+from gateway.store.connection import Damaged
 from gateway.store.finding import Found
 from gateway.store.queue import INLINE_BYTES
 from gateway.store.shown import Filter, MessageView
@@ -101,16 +101,16 @@ class ExportActions:
         return {"messages": messages, "end": False}
 
     async def piece(self, args: Args) -> Any:
-        """Args: id, number, index. A piece of a large message; null where it ended meanwhile. Raises StoreError."""
+        """Args: id, number, index. A piece of a large message; null where it ended meanwhile, and where `fault` says
+        what is wrong with it. Raises StoreError."""
         try:
             data = await self._store.piece(int(args["number"]), int(args["index"]))
-        except StoreError:
+        except Damaged as error:
             uuid = selection.message_uuid(str(args["id"]))
             view = await self._store.message(uuid, None) if uuid else None
-            if view is None or all(one.state.final for one in view.recipients):
-                return {"content": None}
-            raise
-        return {"content": base64.b64encode(data).decode()}
+            ended = view is None or all(one.state.final for one in view.recipients)
+            return {"content": None, "fault": "" if ended else str(error)}
+        return {"content": base64.b64encode(data).decode(), "fault": ""}
 
     async def _show(self, group: Sequence[Found]) -> Any:
         """A message with those of its recipients that match; None where it ended meanwhile."""
@@ -124,7 +124,7 @@ class ExportActions:
         if view.size <= INLINE_BYTES:
             try:
                 content = await self._store.content(view.uuid)
-            except StoreError as error:
+            except Damaged as error:
                 fault = str(error)
         if not recipients or (content is None and not fault and view.size <= INLINE_BYTES):
             return None  # it was delivered meanwhile

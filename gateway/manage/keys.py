@@ -51,6 +51,8 @@ class KeyActions:
         name = str(args["name"])
         if not name or not name.isprintable() or " " in name:
             raise refusals.invalid("name", "a key's name has no spaces or control characters")
+        if grammar.PASS_THROUGH in {name, args.get("account")}:
+            raise refusals.invalid("name", f"{grammar.PASS_THROUGH} is a name of the gateway's own: give another")
         if name in self._config.keys:
             raise refusals.declared("key", name)
         networks = tuple(_network(text) for text in args.get("networks") or ())

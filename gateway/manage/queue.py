@@ -1,13 +1,15 @@
 """The queue as operators ask for it: counted, listed, shown, tried again, changed.
 
 Guarantees: a change needs a filter, or `all`; a dry run changes nothing and says what the same without it would do; a
-recipient in hand is left to its attempt, and counted apart.
+recipient in hand is left to its attempt, and counted apart; a redirection makes no address stand twice among those of a
+message that are queued.
 """
 
 import asyncio
 import json
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -17,7 +19,7 @@ from gateway.events import State
 from gateway.manage import refusals, selection
 from gateway.manage.selection import LISTED_AT_MOST
 from gateway.message import address
-from gateway.runtime import Clock, rfc3339
+from gateway.runtime import Clock, rfc3339, show_id
 from gateway.store.queue import Queue
 from gateway.store.shown import Count, Filter, Order, QueueRow, Standing, Verb
 
@@ -45,12 +47,13 @@ Args = dict[str, Any]
 
 
 class QueueActions:
-    """Actions over one queue."""
+    """Actions over one queue. `on_go` is called before anything is let go because an operator says so."""
 
     def __init__(self, config: Config, queue: Queue, clock: Clock) -> None:
         self._config = config
         self._queue = queue
         self._clock = clock
+        self.on_go: Callable[[], None] = lambda: None
 
     def reconfigure(self, config: Config) -> None:
         """Routes may be others from now on."""
@@ -92,6 +95,7 @@ class QueueActions:
             named = which.uuid is not None or which.state is State.SCHEDULED
             rows = await self._listed(which, Standing.WAITING if named else Standing.BACKOFF)
             return dry_run("retry", rows) | {"in_hand": in_hand}
+        self.on_go()
         count = await self._queue.retry(which, self._clock.now_ms())
         log.info("queue retry (%s): %d recipients", selection.words(args), count)
         return {"retried": count, "in_hand": in_hand, "suspensions": len(await self._queue.suspensions())}
@@ -111,7 +115,7 @@ class QueueActions:
         return await self._change(args, Order(Verb.BOUNCE, reason_of(args) or _RETURNED))
 
     async def redirect(self, args: Args) -> Any:
-        """Args besides: new_route, new_address, or both."""
+        """Args besides: new_route, new_address, or both. `waiting`: how many of them still wait for their next try."""
         name, new = args.get("new_route"), args.get("new_address")
         if not name and not new:
             raise refusals.invalid("", "say where to: --new-route, --new-address, or both")
@@ -129,15 +133,34 @@ class QueueActions:
     async def _change(self, args: Args, order: Order) -> Any:
         which = selection.read_change(args, self._clock.now_ms())
         in_hand = await self._in_hand(which) if order.verb is not Verb.RELEASE else 0
+        if order.address is not None:
+            await self._check_once(which, order.address)
         if args.get("dry_run"):
             rows = await self._listed(which, _CHANGES[order.verb])
             return dry_run(order.verb.value, rows) | {"in_hand": in_hand}
+        if order.verb is Verb.RELEASE:
+            self.on_go()
+        waiting = await self._count(which, Standing.BACKOFF) if order.verb is Verb.REDIRECT else 0
         count = await self._queue.operate(which, order, self._clock.now_ms())
         log.info("queue %s (%s): %d recipients%s", order.verb.value, selection.words(args), count, _more(order))
         done: Args = {_DONE[order.verb]: count, "in_hand": in_hand}
         if order.verb is Verb.RELEASE:
             done["suspensions"] = len(await self._queue.suspensions())
+        elif order.verb is Verb.REDIRECT:
+            done["waiting"] = waiting
         return done
+
+    async def _check_once(self, which: Filter, to: str) -> None:
+        """One address for several recipients of a message is the same mail several times. Raises Refused."""
+        rows = await self._listed(which, Standing.OPEN)
+        if len(rows) == LISTED_AT_MOST:
+            raise refusals.invalid("new_address", f"for less than {LISTED_AT_MOST} recipients at a time: give a limit")
+        there = await self._queue.find(Filter(address=to, limit=LISTED_AT_MOST))
+        by_recipient = {row.recipient.id: row.uuid for row in (*rows, *there)}
+        times = Counter(by_recipient.values())
+        if twice := next((row.uuid for row in rows if times[row.uuid] > 1), None):
+            text = f"the message {show_id('eml_', twice)} would go to {to} {times[twice]} times: redirect one (to), "
+            raise refusals.invalid("new_address", f"{text}and cancel the others")
 
     async def _listed(self, which: Filter, standing: Standing) -> Sequence[QueueRow]:
         most = min(which.limit, LISTED_AT_MOST)
@@ -145,7 +168,10 @@ class QueueActions:
 
     async def _in_hand(self, which: Filter) -> int:
         """How many of those that are meant have an attempt now: they are left alone."""
-        return len(await self._listed(replace(which, limit=LISTED_AT_MOST), Standing.IN_HAND))
+        return await self._count(replace(which, limit=LISTED_AT_MOST), Standing.IN_HAND)
+
+    async def _count(self, which: Filter, standing: Standing) -> int:
+        return len(await self._listed(which, standing))
 
 
 def _summary(counts: Sequence[Count], limit: int | None) -> Args:

@@ -1,6 +1,6 @@
 """Suspending and resuming: what is not tried until an operator says so.
 
-Guarantees: a condition that a suspension cannot serve is refused, with the verb that can; each change is in the log.
+Guarantees: a condition that a suspension cannot serve is refused, with the verb that can; each change is logged.
 """
 
 import logging
@@ -60,7 +60,7 @@ class SuspensionActions:
         until = now + int(for_s * 1000) if for_s else None
         made = await self._queue.suspend(Suspension(0, *conditions, reason_of(args), now, until))
         end = f" until {rfc3339(until)}" if until else ""
-        log.warning("queue suspend: number %d, %s%s: %s", made.id, _words(made), end, made.reason or "no reason given")
+        log.warning("queue suspend: number %d, %s%s: %s", made.id, words(made), end, made.reason or "no reason given")
         # One for the same mail takes the place of the other: resumed, that mail goes on.
         if replaced := [one.id for one in in_force if (one.route, one.domain, one.key) == conditions]:
             await self._queue.resume(replaced)
@@ -69,22 +69,21 @@ class SuspensionActions:
 
     async def resume(self, args: Args) -> Any:
         """Args: numbers; or route, domain, key: those that were suspended by just these; or all: true; dry_run."""
+        conditions = _conditions(args, "a number of queue summary, --route, --domain, --key, or --all")
         in_force = await self._queue.suspensions()
-        numbers = args.get("numbers") or []
+        numbers = set(args.get("numbers") or [])
+        if unknown := sorted(numbers - {one.id for one in in_force}):
+            raise refusals.unknown("suspension", unknown[0])
         if numbers:
-            unknown = sorted(set(numbers) - {one.id for one in in_force})
-            if unknown:
-                raise refusals.unknown("suspension", unknown[0])
-            found = [one for one in in_force if one.id in set(numbers)]
+            found = [one for one in in_force if one.id in numbers]
         else:
-            conditions = _conditions(args, "a number of queue summary, --route, --domain, --key, or --all")
             found = [one for one in in_force if args.get("all") or (one.route, one.domain, one.key) == conditions]
         shown = [views.suspension_view(one) for one in found]
         if args.get("dry_run"):
             return {"would_resume": len(found), "suspensions": shown}
         count = await self._queue.resume([one.id for one in found]) if found else 0
         for one in found:
-            log.warning("queue resume: number %d, %s", one.id, _words(one))
+            log.warning("queue resume: number %d, %s", one.id, words(one))
         return {"resumed": count, "suspensions": shown}
 
     def _check(self, route: str | None, domain: str | None, _key: str | None) -> None:
@@ -117,7 +116,7 @@ class SuspensionActions:
 
 
 def _conditions(args: Args, named: str) -> _Conditions:
-    """Route, domain and key; none of them only for `all`. Raises Refused."""
+    """Route, domain and key; none of them where numbers or `all` say which. Raises Refused."""
     for name, option in _CANNOT.items():
         if args.get(name):
             raise refusals.invalid("", f"{option} cannot be suspended, only a route, a domain, a key: use queue hold")
@@ -127,12 +126,16 @@ def _conditions(args: Args, named: str) -> _Conditions:
             domain = address.parse_domain(domain)
         except address.AddressError as error:
             raise refusals.invalid("domain", str(error)) from error
-    if route is domain is key is None and not args.get("all"):
+    said = sum((bool(route or domain or key), bool(args.get("numbers")), bool(args.get("all"))))
+    if not said:
         raise refusals.invalid("", f"say which: {named}")
+    if said > 1:
+        raise refusals.invalid("", "numbers, a filter and --all exclude one another: give one of them")
     return route, domain, key
 
 
-def _words(one: Suspension) -> str:
+def words(one: Suspension) -> str:
+    """What it keeps back."""
     said = [
         f"{name} {value}" for name, value in (("route", one.route), ("domain", one.domain), ("key", one.key)) if value
     ]

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
-from gateway.metrics.cells import Count, Counts, Distribution, Distributions, Gauge
+from gateway.metrics.cells import MOST_SERIES, Count, Counts, Distribution, Distributions, Gauge
 
 __all__ = ["PREFIX", "Count", "Counts", "Description", "Distribution", "Distributions", "Gauge", "Metrics"]
 
@@ -38,9 +38,9 @@ class Metrics:
         self._registry = CollectorRegistry() if registry is None else registry
         self._declared: list[Counts | Distributions | Gauge] = []
 
-    def counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counts:
-        """`name` without the prefix, with `_total`."""
-        return self._declare(Counts(PREFIX + name, text, labels))
+    def counter(self, name: str, text: str, labels: Sequence[str] = (), *, most: int = MOST_SERIES) -> Counts:
+        """`name` without the prefix, with `_total`; `most` sets of labels."""
+        return self._declare(Counts(PREFIX + name, text, labels, most))
 
     def distribution(self, name: str, text: str, bounds: Sequence[float], labels: Sequence[str] = ()) -> Distributions:
         """`bounds` in the unit that the name ends in."""

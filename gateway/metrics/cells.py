@@ -1,7 +1,7 @@
 """What is counted in: a count, a distribution, and the families that hold one for each set of labels.
 
 Guarantees: counting takes a tenth of a microsecond or two and no lock, so each cell has one thread that writes it; a
-family has at most MOST_SERIES sets of labels, and what would be one more is counted under `other`. The library's own
+family has a bounded number of sets of labels, and what would be one more is counted under `other`. The library's own
 cells are safe for any thread and cost ten times as much; these are turned into its values when somebody looks.
 """
 
@@ -11,7 +11,7 @@ from typing import Final, Generic, TypeVar
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-MOST_SERIES: Final = 1000  # each costs whoever stores it; routes and classes are far fewer
+MOST_SERIES: Final = 1000  # unless a family says another number; each costs whoever stores it
 OTHER: Final = "other"
 
 Labels = tuple[str, ...]
@@ -59,11 +59,14 @@ class _Family(Generic[Cell]):
 
     kind = ""
 
-    def __init__(self, name: str, text: str, labels: Sequence[str], make: Callable[[], Cell]) -> None:
+    def __init__(
+        self, name: str, text: str, labels: Sequence[str], make: Callable[[], Cell], most: int = MOST_SERIES
+    ) -> None:
         self.name = name
         self.text = text
         self.labels = tuple(labels)
         self._make = make
+        self._most = most
         self._cells: dict[Labels, Cell] = {}
 
     def at(self, *values: str) -> Cell:
@@ -74,7 +77,7 @@ class _Family(Generic[Cell]):
     def _new(self, values: Labels) -> Cell:
         if len(values) != len(self.labels):
             raise ValueError(f"{self.name} has the labels {self.labels}, not {values}")
-        if len(self._cells) >= MOST_SERIES:
+        if len(self._cells) >= self._most:
             values = (OTHER,) * len(self.labels)
         return self._cells.setdefault(values, self._make())
 
@@ -87,8 +90,8 @@ class Counts(_Family[Count]):
 
     kind = "counter"
 
-    def __init__(self, name: str, text: str, labels: Sequence[str]) -> None:
-        super().__init__(name, text, labels, Count)
+    def __init__(self, name: str, text: str, labels: Sequence[str], most: int = MOST_SERIES) -> None:
+        super().__init__(name, text, labels, Count, most)
 
     def describe(self) -> Iterator[Metric]:
         yield CounterMetricFamily(self.name, self.text, labels=self.labels)

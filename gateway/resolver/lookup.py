@@ -2,8 +2,10 @@
 
 import asyncio
 import ipaddress
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 import dns.asyncresolver
@@ -20,6 +22,8 @@ from gateway.resolver.answers import Answer, Cache, LookupFailed, Missing, Quest
 from gateway.resolver.figures import ResolverFigures
 from gateway.resolver.nameserver import FLAGS, PAYLOAD, Nameserver
 
+RESOLV_CONF: Final = Path("/etc/resolv.conf")
+LOOK_S: Final = 60.0  # how often it is looked at; networks come and go
 CACHE_ENTRIES: Final = 10_000
 LIFETIME_S: Final = 10.0  # of one question, all servers and retries together
 FAILURE_S: Final = 5.0  # so long a failed lookup is not tried again (RFC 2308, 7: at most 5 minutes)
@@ -41,9 +45,11 @@ _READ: Final[dict[str, Callable[[Any], Any]]] = {
     "TLSA": lambda record: (int(record.usage), int(record.selector), int(record.mtype), bytes(record.cert)),
 }
 
+log = logging.getLogger("gateway.resolver")
+
 
 class Resolver:
-    """Asks the given nameservers, or the system's.
+    """Asks the given nameservers, or the system's, as its file has them: what changes there is known a minute later.
 
     `trust_ad`: whether their word that an answer is authentic counts; None: where all of them are on loopback, since
     nobody can change it on the way from there.
@@ -69,6 +75,9 @@ class Resolver:
 
     def reconfigure(self, nameservers: Sequence[Listen], *, trust_ad: bool | None = None) -> None:
         """For the questions to come; what others answered is forgotten."""
+        self._wish = None if nameservers else (trust_ad,)  # what the system's are asked with
+        self._stamp = _stamp(RESOLV_CONF)
+        self._look_at = float("-inf")
         places = [(server.host, server.port) for server in nameservers] or _of_the_system()
         self._trust_ad = all(_on_loopback(host) for host, _ in places) if trust_ad is None else trust_ad
         self._resolver.nameservers = [Nameserver(host, port) for host, port in places]
@@ -164,6 +173,7 @@ class Resolver:
             self._known.put(question, answer, now)
 
     async def _lookup(self, question: Question, until: float, aliases: int = _ALIASES) -> Answer:
+        self._look()
         name, kind = names.absolute(question[0]), question[1]
         left_s = until - asyncio.get_running_loop().time()
         try:
@@ -185,6 +195,14 @@ class Resolver:
                 return await self._follow(alias, kind, until, aliases)
             return self._read(found.response, Missing.RECORD)
         return self._read(found.response, tuple(map(_READ.get(kind, str), found.rrset)))
+
+    def _look(self) -> None:
+        """Whether the system's nameservers are others now."""
+        now = asyncio.get_running_loop().time()
+        if self._wish is not None and now >= self._look_at:
+            if self._stamp != _stamp(RESOLV_CONF):
+                self.reconfigure((), trust_ad=self._wish[0])
+            self._look_at = now + LOOK_S
 
     async def _follow(self, alias: Answer, kind: str, until: float, aliases: int) -> Answer:
         """An alias without a word about what it stands for is no answer: some forwarders leave the rest to us."""
@@ -233,12 +251,37 @@ def _has_soa(response: dns.message.QueryMessage) -> bool:
 
 
 def _of_the_system() -> list[tuple[str, int]]:
-    system = dns.asyncresolver.Resolver(configure=False)
+    """Never fails. (dnspython takes the whole file or nothing of it.)"""
+    found = []
+    for text in _given(RESOLV_CONF):
+        try:
+            ipaddress.ip_address(text)
+        except ValueError:
+            log.warning("%s: %r is not the address of a nameserver and is not asked", RESOLV_CONF, text)
+        else:
+            found.append((text, 53))
+    return found or [("127.0.0.1", 53)]  # what resolv.conf(5) says for a machine without one
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Another one where a file was written or replaced; None where there is none."""
     try:
-        system.read_resolv_conf("/etc/resolv.conf")
-    except dns.resolver.NoResolverConfiguration:
-        return [("127.0.0.1", 53)]  # what resolv.conf(5) says for a machine without one
-    return [(str(server), system.port) for server in system.nameservers]
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ino
+
+
+def _given(path: Path) -> list[str]:
+    """The nameservers that a file names, as it has them."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        log.warning("%s cannot be read: %s; the nameserver on 127.0.0.1 is asked", path, error.strerror)
+        return []
+    return [words[1] for line in lines if len(words := line.split()) > 1 and words[0] == "nameserver"]
 
 
 def _on_loopback(host: str) -> bool:

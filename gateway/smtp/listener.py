@@ -20,6 +20,7 @@ from typing import Final
 
 from gateway.activation import Handed
 from gateway.budget import WAIT_S, Budget
+from gateway.certificates import ServerCertificate
 from gateway.config import Config, Listen, ListenerTls, SmtpListener
 from gateway.errors import ConfigError, Problem
 from gateway.metrics import Metrics
@@ -31,7 +32,7 @@ from gateway.smtp.door import Door
 from gateway.smtp.implicit import ImplicitTls
 from gateway.smtp.peer import network_key
 from gateway.smtp.rules import rules_of
-from gateway.smtp.tls import ServerTls
+from gateway.smtp.tls import VERSIONS, make_context
 
 TIMEOUT_S: Final = 300.0  # for a command, RFC 5321 4.5.3.2.7
 HURRIED_S: Final = 10.0  # the same, when connections run short
@@ -42,7 +43,6 @@ ACCEPTS: Final = 4
 DESCRIPTORS: Final = 4  # of the process's open files, one in so many is for clients of this door
 _CHECKS: Final = 20  # in one timeout: a timeout may be late by a twentieth
 _CHECK_S: Final = 5.0  # at most between two checks: half of HURRIED_S
-_TELL_S: Final = 10.0  # how often the log tells that there are too many connections
 _LAST_WORDS_S: Final = 1.0  # for the last replies to leave, once the deadline of a stop has passed
 
 log = logging.getLogger("gateway.smtp")
@@ -88,12 +88,11 @@ class SmtpServer:
         self._figures = figures or ConnectionFigures(Metrics())
         self.budget = Budget(config.limits.buffers) if budget is None else budget
         self._most = _most(config)
-        self._told_at = 0.0
         self._config = config
         self._door = door
         self._supervisor = supervisor
         self._timeout_s = timeout_s
-        self._tls = ServerTls(config.tls, config.data_dir) if config.tls is not None else None
+        self._tls = _certificate(config)
         self._handed = Handed() if handed is None else handed
         self._servers: list[asyncio.Server] = []
         self._places: list[_Place] = []
@@ -156,22 +155,26 @@ class SmtpServer:
         Raises ConfigError (the certificate)."""
         tls = self._tls
         if config.tls != self._config.tls:
-            tls = ServerTls(config.tls, config.data_dir) if config.tls is not None else None
-        contexts = [context for _, context in self._contexts(config, tls)]
+            tls = _certificate(config)
+        self._contexts(config, tls)
 
         def commit() -> None:
             self._config = config
             self._tls = tls
             self._most = _most(config)
-            for place, context in zip(self._places, contexts, strict=True):
-                place.use(context)
+            # Again: the certificate may have been renewed meanwhile.
+            self._use(self._contexts(config, tls))
             self.reload_certificate()
 
         return commit
 
     def reload_certificate(self) -> bool:
-        """Read the certificate again if its files changed; True if they did and it is used."""
-        return self._tls is not None and self._tls.refresh()
+        """Read the certificate again if its files changed; True if they did and it is used for the connections to
+        come."""
+        if self._tls is None or not self._tls.refresh():
+            return False
+        self._use(self._contexts(self._config, self._tls))
+        return True
 
     def admit(self, connection: Connection) -> bytes | None:
         """Part of `registry.Registry`."""
@@ -181,8 +184,7 @@ class SmtpServer:
         if self._stopping:
             refusal = replies.SHUTTING_DOWN
         elif len(self._connections) >= self._most or from_peer >= limits.connections_per_ip:
-            self._tell(connection.peer, from_peer)
-            self._figures.refused.at(self._name).value += 1
+            self._figures.one_too_many(self._name, connection.peer, from_peer, len(self._connections))
             refusal = replies.TOO_MANY_CONNECTIONS
         self._connections.add(connection)
         self._by_peer[connection.peer] = from_peer + 1
@@ -213,12 +215,6 @@ class SmtpServer:
         if not self._connections and self._empty is not None and not self._empty.done():
             self._empty.set_result(None)
 
-    def _tell(self, peer: str, from_peer: int) -> None:
-        now = asyncio.get_running_loop().time()
-        if now - self._told_at >= _TELL_S:
-            self._told_at = now
-            log.warning("too many connections: %s has %d of %d", peer, from_peer, len(self._connections))
-
     async def _listen(self, place: _Place, listener: SmtpListener) -> None:
         """On the sockets that were handed in for it, else on its own."""
         loop = place.loop
@@ -247,7 +243,11 @@ class SmtpServer:
                 with socket.socket(fileno=os.dup(sock.fileno())) as same:  # the loop's own view of it cannot listen
                     same.listen(BACKLOG)
 
-    def _contexts(self, config: Config, tls: ServerTls | None) -> list[tuple[SmtpListener, Context]]:
+    def _use(self, contexts: list[tuple[SmtpListener, Context]]) -> None:
+        for place, (_, context) in zip(self._places, contexts, strict=True):
+            place.use(context)
+
+    def _contexts(self, config: Config, tls: ServerCertificate | None) -> list[tuple[SmtpListener, Context]]:
         """Of every listener, in their order. Raises ConfigError."""
         return [
             (listener, self._context(config, listener, _server_tls(tls, listener, f"smtp.listeners[{index}]")))
@@ -293,10 +293,14 @@ def _most(config: Config) -> int:
     return min(config.limits.connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // DESCRIPTORS)
 
 
-def _server_tls(tls: ServerTls | None, listener: SmtpListener, path: str) -> ssl.SSLContext | None:
+def _certificate(config: Config) -> ServerCertificate | None:
+    return ServerCertificate(config.tls, make_context, logger=log.name) if config.tls is not None else None
+
+
+def _server_tls(tls: ServerCertificate | None, listener: SmtpListener, path: str) -> ssl.SSLContext | None:
     """The context that a listener shakes hands with, if it does. Raises ConfigError."""
     if listener.tls is ListenerTls.NONE:
         return None
     if tls is None:
         raise ConfigError([Problem(f"{path}.tls", "needs tls.certificate and tls.key")])
-    return tls.context(listener.min_tls)
+    return tls.context(VERSIONS[listener.min_tls])

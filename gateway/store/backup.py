@@ -20,7 +20,7 @@ from typing import Any, Final
 import apsw
 
 from gateway.errors import StoreError, StoreFull
-from gateway.store import connection
+from gateway.store import connection, space
 
 _BUSY_MS: Final = 5_000
 _INTERRUPT_S: Final = 0.1
@@ -174,8 +174,7 @@ def _number(reader: apsw.Connection, sql: str) -> int:
 def _check_room(source: apsw.Connection, target: Path, spare: int) -> None:
     used = _pragma(source, "page_count") - _pragma(source, "freelist_count")
     wanted = used * _pragma(source, "page_size")
-    disk = os.statvfs(target.parent)
-    free = disk.f_bavail * disk.f_frsize
+    free = space.look(target.parent).free_bytes
     if free < wanted + spare:
         raise StoreFull(
             f"A copy needs {wanted // _MB} MB in {target.parent} for a while, and {spare // _MB} MB must stay free "

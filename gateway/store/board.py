@@ -4,7 +4,7 @@ Guarantees: what is suspended is not among them, and comes back when the suspens
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from gateway.store.queue import Due, Ready
 from gateway.store.shown import Suspension
@@ -14,10 +14,11 @@ from gateway.store.suspensions import Change, InForce
 class Board:
     """`in_force` is changed here and nowhere else."""
 
-    def __init__(self, in_force: InForce, on_change: Ready) -> None:
-        """`on_change`: what is suspended is not what it was."""
+    def __init__(self, in_force: InForce, on_change: Ready, survey: Callable[[], None]) -> None:
+        """`on_change`: what is suspended is not what it was. `survey`: what is claimable is to be found out anew."""
         self._in_force = in_force
         self._on_change = on_change
+        self._survey = survey
         self._due: dict[int, Due] = {}
         self._parked: dict[int, Due] = {}  # suspended
 
@@ -45,7 +46,11 @@ class Board:
 
     def _changed(self, written: "asyncio.Future[Change]") -> None:
         if not written.cancelled() and written.exception() is None:
-            self.adopt(written.result().entries)
+            change = written.result()
+            self.adopt(change.entries)
+            if change.gone:
+                # Where only a key was suspended, its destination was taken for empty, by claims up to this moment.
+                self._survey()
             self._on_change()
 
     def adopt(self, entries: Sequence[Suspension]) -> None:

@@ -9,7 +9,8 @@ from typing import Final
 
 import msgspec
 
-from gateway.store import flags, reports, seal
+from gateway.errors import StoreError
+from gateway.store import connection, flags, reports, seal
 from gateway.store.db import Row, Statements, Transaction
 from gateway.store.names import Counter, Names
 from gateway.store.picking import Pick, Picking
@@ -25,6 +26,14 @@ class Wish(msgspec.Struct, frozen=True, gc=False):
     destination: int
     limit: int
     until: int
+
+
+class Stumbled(StoreError):
+    """Something of what a claim had picked is damaged; its cause says how that was met."""
+
+    def __init__(self, picks: Sequence[Pick]) -> None:
+        super().__init__("What is next in the queue cannot be read.")
+        self.picks = picks
 
 
 class Claims:
@@ -43,7 +52,8 @@ class Claims:
         return [self._claim(tx, wish) for wish in wishes]
 
     def due(self, tx: Transaction, calls: Sequence[None]) -> list[None]:
-        """Tell the queue what is claimable, at the start."""
+        """Tell the queue what is claimable: at the start, and where what a suspension of a key held back was taken for
+        nothing."""
         for (destination,) in tx.all(self._sql["due_destinations"]):
             tx.due[destination] = self._names.due(tx, destination)
         return [None] * len(calls)
@@ -60,7 +70,12 @@ class Claims:
         picks = self._picking.pick(tx, wish.destination, wish.limit, barred)
         if len(picks) < wish.limit:
             tx.due[wish.destination] = None
-        return self._lease(tx, wish, picks) if picks else []
+        try:
+            return self._lease(tx, wish, picks) if picks else []
+        except Exception as error:
+            if connection.blames_rows(error):
+                raise Stumbled(picks) from error
+            raise
 
     def _lease(self, tx: Transaction, wish: Wish, picks: list[Pick]) -> list[Claimed]:
         many = tx.cursor.executemany
@@ -74,7 +89,7 @@ class Claims:
         leases: list[Row] = []
         in_hand: dict[int, list[Leased]] = {}
         for pick in picks:
-            id_, address, attempts, uncertain, asked, orcpt = recipients[pick.recipient]
+            id_, address, attempts, uncertain, asked, orcpt, reply, host = recipients[pick.recipient]
             message = messages[pick.message]
             leases.append(
                 (
@@ -94,7 +109,8 @@ class Claims:
                     1 if message[10] & flags.AT_MOST_ONCE else 0,
                 )
             )
-            leased = Leased(id_, address, attempts, fence, bool(uncertain), asked & reports.ASKED_BITS, orcpt)
+            bits = asked & reports.ASKED_BITS
+            leased = Leased(id_, address, attempts, fence, bool(uncertain), bits, orcpt, reply, host)
             in_hand.setdefault(pick.message, []).append(leased)
         many(self._sql["leased_add"], leases)
         return [self._claimed(tx, messages[id_], tuple(hand)) for id_, hand in in_hand.items()]

@@ -178,6 +178,8 @@ def translate(error: Exception) -> Exception:
     """A driver's error as ours; any other is returned as it is."""
     if isinstance(error, apsw.FullError):
         return StoreFull("There is no room left to store this.")
+    if isinstance(error, UnicodeDecodeError):
+        return Damaged("The store failed: a text in it is none.")
     if not isinstance(error, apsw.Error):
         return error
     text = f"The store failed: {_named(error)}."
@@ -186,8 +188,17 @@ def translate(error: Exception) -> Exception:
     return Unwritable(text) if isinstance(error, _AWAY) and judge(error) is not Trouble.LOST else StoreError(text)
 
 
+def blames_rows(error: Exception) -> bool:
+    """Whether what was asked for failed by what stands in those rows: no code of ours wrote it."""
+    odd = (LookupError, TypeError, ValueError, apsw.ConstraintError)
+    return isinstance(error, odd) or isinstance(translate(error), Damaged)
+
+
 def explain(error: Exception, path: Path) -> Exception:
-    """The same for whoever started us: which file it is, and what can be done."""
+    """The same for whoever started us: which file it is, and what can be done. `error` may be ours already, with its
+    cause."""
+    if isinstance(error, StoreError) and isinstance(error.__cause__, apsw.Error | UnicodeDecodeError):
+        error = error.__cause__
     translated = translate(error)
     match translated:
         case Damaged():
@@ -202,6 +213,8 @@ def explain(error: Exception, path: Path) -> Exception:
 
 def _named(error: Exception) -> str:
     """With SQLite's own name for it, which says most: SQLITE_IOERR_FSYNC."""
+    if isinstance(error, UnicodeDecodeError):
+        return "a text in it is none"
     code = getattr(error, "extendedresult", 0)
     name = apsw.mapping_extended_result_codes.get(code) or apsw.mapping_result_codes.get(code) or type(error).__name__
     return f"{name}: {error}" if str(error) else str(name)

@@ -5,6 +5,7 @@ Migrations are applied in order, each in one transaction, and a database of a ne
 opens nothing: the engines do, and only they know a driver.
 """
 
+import contextlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -129,7 +130,8 @@ def migrate(cursor: Cursor, steps: Sequence[Migration]) -> None:
             cursor.execute(f"PRAGMA user_version = {step.number:d}").fetchall()
             cursor.execute("COMMIT").fetchall()
         except Exception:
-            cursor.execute("ROLLBACK").fetchall()
+            with contextlib.suppress(Exception):  # on a full disk SQLite has done so by itself
+                cursor.execute("ROLLBACK").fetchall()
             raise
 
 

@@ -20,15 +20,15 @@ from gateway.store.queue import Queue
 from gateway.store.shown import Count, Suspension
 
 KEEP_S: Final = 5.0
-_PLACES: Final = ("ready", "waiting", "in_hand", "held", "suspended")
+_PLACES: Final = ("ready", "waiting", "scheduled", "in_hand", "held", "suspended")
 
 
 class DepthFigures:
     def __init__(self, metrics: Metrics) -> None:
         self.recipients = metrics.gauge(
             "queue_recipients",
-            "Queued recipients: ready, waiting (for a retry or their time), in_hand, held, or suspended (ready, but "
-            "an operator suspended their route or domain).",
+            "Queued recipients: ready, waiting (for another try), scheduled (for the time they are to be sent at), "
+            "in_hand, held, or suspended (ready, but an operator suspended their route or domain).",
             ("route", "place"),
         )
         self.oldest = metrics.gauge(
@@ -42,7 +42,10 @@ class DepthFigures:
         self.bytes = metrics.gauge("backlog_bytes", "Bytes in use in the database.")
         self.most_bytes = metrics.gauge("backlog_max_bytes", "No mail is taken above it (limits.backlog.bytes).")
         self.free = metrics.gauge("disk_free_bytes", "Free for us on the file system of the data directory.")
-        self.free_files = metrics.gauge("disk_free_files", "Files that can still be made there.")
+        self.free_files = metrics.gauge(
+            "disk_free_files", "Files that can still be made there; none where the file system does not count them."
+        )
+        self.least_files = metrics.gauge("disk_min_free_files", "No mail is taken below it.")
         text = "No mail is taken below it (limits.free_disk, or less where the file system is small)."
         self.least_free = metrics.gauge("disk_min_free_bytes", text)
 
@@ -74,7 +77,8 @@ class Depth:
         figures.most_messages.read = lambda: {(): config().limits.backlog_messages}
         figures.most_bytes.read = lambda: {(): config().limits.backlog_bytes}
         figures.free.read = lambda: self._disk(lambda disk: disk.free_bytes)
-        figures.free_files.read = lambda: self._disk(lambda disk: disk.free_inodes)
+        figures.free_files.read = lambda: self._disk(lambda disk: disk.free_inodes if disk.inodes else None)
+        figures.least_files.read = lambda: {(): space.INODES}
         figures.least_free.read = lambda: self._disk(lambda disk: space.bound(config().limits.free_disk, disk.bytes))
 
     async def refresh(self) -> None:
@@ -96,11 +100,12 @@ class Depth:
         now = self._clock.now_ms()
         return {(route,): max(0, now - at) / 1000 for route, at in self._look.oldest.items()}
 
-    def _disk(self, figure: Callable[[space.Disk], float]) -> Mapping[Labels, float]:
+    def _disk(self, figure: Callable[[space.Disk], float | None]) -> Mapping[Labels, float]:
         try:
-            return {(): figure(space.look(self._config().data_dir))}
+            found = figure(space.look(self._config().data_dir))
         except OSError:
             return {}
+        return {} if found is None else {(): found}
 
 
 def _sum(counts: Sequence[Count], suspensions: Sequence[Suspension], routes: Iterable[str]) -> _Look:
@@ -112,7 +117,8 @@ def _sum(counts: Sequence[Count], suspensions: Sequence[Suspension], routes: Ite
         route = count.route
         ready = "suspended" if any(_covers(one, count) for one in suspensions) else "ready"
         recipients[route, ready] += count.ready
-        recipients[route, "waiting"] += count.waiting
+        recipients[route, "waiting"] += count.waiting - count.scheduled
+        recipients[route, "scheduled"] += count.scheduled
         recipients[route, "in_hand"] += count.leased
         recipients[route, "held"] += count.held
         if count.oldest_at is not None:

@@ -12,7 +12,9 @@ from typing import Final, NamedTuple
 import msgspec
 
 from gateway.config import Retention
+from gateway.events import State
 from gateway.store.db import Statements, Transaction
+from gateway.store.reports import Noted
 
 _MS: Final = 1000
 
@@ -27,6 +29,18 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
     expires_at: int
     delivered: bool
     told: bool = False
+
+
+class Undelivered(NamedTuple):
+    """A recipient that became final without a delivery; `tell` is what may have to be told of it (reports.py),
+    `recipients` and `pieces` are counts of its message."""
+
+    message: int
+    recipient: int
+    tell: int
+    recipients: int
+    pieces: int
+    expires_at: int
 
 
 class _Done(NamedTuple):
@@ -49,6 +63,15 @@ class Endings:
         """For messages that end from now on. May be called from another thread."""
         self._keep_delivered_ms = int(retention.content_delivered_s * _MS)
         self._keep_failed_ms = int(retention.content_failed_s * _MS)
+
+    def fail(self, tx: Transaction, some: Sequence[Undelivered], state: State, now: int) -> None:
+        """`end`, with what is to be told of it."""
+        noted, ended = Noted(), []
+        for message, recipient, tell, recipients, pieces, expires_at in some:
+            told = tell != 0 and noted.end(message, recipient, tell, state, now)
+            ended.append(Ended(message, recipients, pieces, expires_at, delivered=False, told=told))
+        noted.write(tx, self._sql)
+        self.end(tx, ended, now)
 
     def end(self, tx: Transaction, ended: Sequence[Ended], now: int) -> None:
         """Note recipients that became final; each is named once in its life."""

@@ -1,13 +1,14 @@
 """While the disk takes nothing: who waits for it, how it is found out that it does again, what is told.
 
-Guarantees: what must be written waits until it is; nobody but one small write a second asks the disk meanwhile, and
-all go on when that succeeds; the log has a line when it begins and one when it ends, however often it is tried. After a
-failed fsync nothing is waited for: then the store has failed, and who waits learns it.
+Guarantees: what must be written is tried at once, for room is made for it (writer.py), and then waits until it is
+written; nobody but one small write a second asks the disk meanwhile, and all go on when that succeeds; the log has a
+line when it begins and one when it ends, however often it is tried. After a failed fsync nothing is waited for: then
+the store has failed, and who waits learns it.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
 from gateway.errors import StoreError, StoreFull
@@ -48,8 +49,6 @@ class Hardship:
         and what the verb raised."""
         pause_s = RETRY_S
         while True:
-            if self._over is not None:
-                await asyncio.shield(self._over)
             try:
                 return await self._writer.submit(verb, argument, size, needed=True)
             except AWAY as error:
@@ -59,6 +58,16 @@ class Hardship:
                 log.error("what became of a delivery cannot be written: %s", error)  # noqa: TRY400 - cause in the text
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, DAMAGED_S)
+            if self._over is not None:
+                await asyncio.shield(self._over)
+
+    async def heed(self, written: Awaitable[Result]) -> Result:
+        """A write of the background: where the disk is the reason that it failed, everybody waits for that."""
+        try:
+            return await written
+        except AWAY as error:
+            self.begin(error)
+            raise
 
     def begin(self, error: StoreError) -> None:
         """A write failed for want of room, or of a disk."""

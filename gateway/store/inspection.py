@@ -17,15 +17,15 @@ import msgspec
 from gateway.errors import StoreError
 from gateway.events import BounceClass, EventType, Scope, State
 from gateway.runtime import Clock, show_id
-from gateway.store import reports
-from gateway.store.claims import Claims, Wish
+from gateway.store import connection, reports
+from gateway.store.claims import Claims, Stumbled, Wish
 from gateway.store.connection import Damaged
 from gateway.store.db import Row, Statements, Transaction
-from gateway.store.ending import Ended, Endings
+from gateway.store.ending import Endings, Undelivered
 from gateway.store.hardship import AWAY, Hardship
 from gateway.store.names import Counter, Names
+from gateway.store.picking import Pick
 from gateway.store.queue import Claimed
-from gateway.store.reports import Noted
 from gateway.store.settlement import EventData
 from gateway.store.writer import Writer
 
@@ -39,6 +39,14 @@ _START: Final = (-(1 << 63),) * 3  # before all (priority, key, recipient)
 _STUMBLES: Final = (LookupError, TypeError, ValueError, StoreError)
 
 log = logging.getLogger("gateway.store")
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Where to look: at what a claim had picked, or, where it did not come to that, at what is next."""
+
+    destination: int
+    picks: Sequence[Pick] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +69,9 @@ class Inspection:
         self._clock = clock
         self._encode = msgspec.json.Encoder().encode
 
-    def look(self, tx: Transaction, destinations: Sequence[int]) -> list[list[Broken]]:
-        """Fail what is damaged among what is next at a destination; nothing is found where it is something else."""
-        return [self._look(tx, destination) for destination in destinations]
+    def look(self, tx: Transaction, looks: Sequence[Look]) -> list[list[Broken]]:
+        """Fail what is damaged; nothing is found where it is something else."""
+        return [self._look(tx, one) for one in looks]
 
     def set_aside(self, tx: Transaction, destinations: Sequence[int]) -> list[None]:
         """Claim nothing there for now."""
@@ -75,17 +83,21 @@ class Inspection:
             tx.due[destination] = self._names.due(tx, destination)
         return [None] * len(destinations)
 
-    def _look(self, tx: Transaction, destination: int) -> list[Broken]:
+    def _look(self, tx: Transaction, look: Look) -> list[Broken]:
+        if look.picks:
+            return self._clear(tx, look.destination, [(one.rank, one.key, *one[:2]) for one in look.picks])
         after = _START
         for _ in range(MOST // ROWS):
-            rows = tx.all(self._sql["ready_slice"], (destination, *after, ROWS))
-            broken = [(row, what) for row in rows if (what := self._fault(tx, destination, row))]
-            if broken:
-                return [self._drop(tx, destination, row, what) for row, what in broken]
-            if len(rows) < ROWS:
-                break
+            rows = tx.all(self._sql["ready_slice"], (look.destination, *after, ROWS))
+            if (broken := self._clear(tx, look.destination, rows)) or len(rows) < ROWS:
+                return broken
             after = rows[-1][:3]
         return []
+
+    def _clear(self, tx: Transaction, destination: int, rows: Sequence[Row]) -> list[Broken]:
+        """Rows as (priority, key, recipient, message)."""
+        broken = [(row, what) for row in rows if (what := self._fault(tx, destination, row))]
+        return [self._drop(tx, destination, row, what) for row, what in broken]
 
     def _fault(self, tx: Transaction, destination: int, row: Row) -> str:
         """What is wrong with a place of the queue, "" where nothing is."""
@@ -103,7 +115,7 @@ class Inspection:
 
     def _drop(self, tx: Transaction, destination: int, row: Row, what: str) -> Broken:
         priority, key, recipient, message = row
-        tx.cursor.execute(self._sql["ready_remove"], (destination, priority, key, recipient))
+        tx.all(self._sql["ready_remove"], (destination, priority, key, recipient))
         if what.startswith("it has two"):
             return Broken("", recipient, what)  # the other one is good
         now = self._clock.now_ms()
@@ -136,11 +148,8 @@ class Inspection:
     def _end(self, tx: Transaction, facts: Row, recipient: int, asked: int, now: int) -> None:
         """As any other that fails: its message may be done with it."""
         message, sender, expires_at, recipients, pieces = facts[0], facts[4], facts[12], facts[14], facts[15]
-        noted = Noted()
-        tell = reports.to_tell(asked, sender)
-        told = tell != 0 and noted.end(message, recipient, tell, State.FAILED, now)
-        noted.write(tx, self._sql)
-        self._endings.end(tx, [Ended(message, recipients, pieces, expires_at, delivered=False, told=told)], now)
+        ended = Undelivered(message, recipient, reports.to_tell(asked, sender), recipients, pieces, expires_at)
+        self._endings.fail(tx, [ended], State.FAILED, now)
 
 
 class Claiming:
@@ -179,8 +188,13 @@ class Claiming:
 
     async def _inspect(self, destination: int, error: Exception) -> None:
         found: list[Broken] = []
+        look = Look(destination)
+        if isinstance(error, Stumbled):
+            look = Look(destination, error.picks)
+            cause = error.__cause__
+            error = connection.translate(cause) if isinstance(cause, Exception) else error
         try:
-            found = await self._writer.submit(self._inspection.look, destination)
+            found = await self._writer.submit(self._inspection.look, look)
         except AWAY as away:
             self._hardship.begin(away)
             return

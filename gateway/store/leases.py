@@ -14,9 +14,9 @@ import msgspec
 from gateway.errors import StoreError
 from gateway.events import BounceClass, EventType, Scope, State
 from gateway.store.db import Row, Statements, Transaction
-from gateway.store.ending import Ended, Endings
+from gateway.store.ending import Endings, Undelivered
 from gateway.store.names import Counter, Names
-from gateway.store.reports import Noted
+from gateway.store.queue import Attempt, Reclaimed, Result
 from gateway.store.settlement import EventData
 
 RECLAIM_ROWS: Final = 500
@@ -63,17 +63,17 @@ class Leases:
                 raise StoreError("A recipient is no longer in hand: its lease ran out.")
         return [None] * len(calls)
 
-    def reclaim(self, tx: Transaction, moments: Sequence[int]) -> list[int]:
+    def reclaim(self, tx: Transaction, moments: Sequence[int]) -> list[Reclaimed]:
         """Take back what a dead process had in hand, and what ran out, a bounded number at a time."""
         return [self._reclaim(tx, now) for now in moments]
 
-    def _reclaim(self, tx: Transaction, now: int) -> int:
+    def _reclaim(self, tx: Transaction, now: int) -> Reclaimed:
         rows = tx.all(self._sql["leased_lost"], (self._owner, now, RECLAIM_ROWS))
         tx.cursor.executemany(self._sql["leased_delete"], [(row[0],) for row in rows])
-        self._give_back(tx, [row for row in rows if row[10] != _MARKED])
-        if lost := [row for row in rows if row[10] == _MARKED]:
-            self._lose(tx, lost, now)
-        return len(rows)
+        free = [row for row in rows if row[10] != _MARKED]
+        self._give_back(tx, free)
+        marked = [row for row in rows if row[10] == _MARKED]
+        return Reclaimed(len(free), self._lose(tx, marked, now) if marked else ())
 
     def _give_back(self, tx: Transaction, rows: Sequence[Row]) -> None:
         many = tx.cursor.executemany
@@ -83,19 +83,35 @@ class Leases:
         for destination in {row[1] for row in rows}:
             tx.due[destination] = self._names.due(tx, destination)
 
-    def _lose(self, tx: Transaction, rows: Sequence[Row], now: int) -> None:
-        """Fail what may have been delivered and must not be twice."""
+    def _lose(self, tx: Transaction, rows: Sequence[Row], now: int) -> tuple[Attempt, ...]:
+        """Fail what may have been delivered and must not be twice; an attempt for each recipient."""
         many = tx.cursor.executemany
         why = (now, UNCERTAIN_REPLY, BounceClass.UNCERTAIN.value, Scope.INFRASTRUCTURE.value)
         changed = many(self._sql["recipient_lose"], [(row[4], row[0], *why) for row in rows]).fetchall()
-        attempts = {recipient: tries for _, recipient, tries in changed}
-        many(self._sql["event_add"], [self._event(tx, row, attempts[row[0]], now) for row in rows])
-        noted, ended = Noted(), []
-        for recipient, _, _, _, message, _, recipients, pieces, expires_at, tell, _ in rows:
-            told = tell != 0 and noted.end(message, recipient, tell, State.FAILED, now)
-            ended.append(Ended(message, recipients, pieces, expires_at, delivered=False, told=told))
-        noted.write(tx, self._sql)
-        self._endings.end(tx, ended, now)
+        facts = {row[0]: row[1:] for row in changed}
+        many(self._sql["event_add"], [self._event(tx, row, facts[row[0]][0], now) for row in rows])
+        ended = [Undelivered(row[4], row[0], row[9], row[6], row[7], row[8]) for row in rows]
+        self._endings.fail(tx, ended, State.FAILED, now)
+        return tuple(self._attempt(tx, row, facts[row[0]], now) for row in rows)
+
+    def _attempt(self, tx: Transaction, row: Row, facts: Row, now: int) -> Attempt:
+        """As the dead process would have told it, but for what only that knew: the host, and how long it took."""
+        tries, address, uuid = facts
+        result = Result(
+            row[0],
+            0,
+            State.FAILED,
+            EventType.FAILED,
+            attempts=tries,
+            to=address,
+            reply=UNCERTAIN_REPLY,
+            bounce_class=BounceClass.UNCERTAIN,
+            scope=Scope.INFRASTRUCTURE,
+            stage="dot",
+            possible_duplicate=True,
+        )
+        route = self._names.due(tx, row[1]).route
+        return Attempt(row[4], uuid, row[1], route, started_at=now, ended_at=now, results=(result,), tried=False)
 
     def _event(self, tx: Transaction, row: Row, attempts: int, now: int) -> Row:
         data = EventData(

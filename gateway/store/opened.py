@@ -1,15 +1,18 @@
 """Opening the database: its connections, and the numbers from which the new opening counts on.
 
 Guarantees: the schema is up to date, and the file is durable in its directory, before anything is written; what fails
-leaves nothing open and is told with the file's name. It blocks.
+leaves nothing open and is told with the file's name; on a full disk it is tried again where room could be made. It
+blocks.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.store import connection, db
+from gateway.errors import StoreError, StoreFull
+from gateway.store import connection, db, space
 from gateway.store.backlog import Tally
-from gateway.store.connection import Database
+from gateway.store.connection import Database, Unwritable
 from gateway.store.db import Statements, Transaction
 from gateway.store.readers import Readers
 
@@ -26,8 +29,19 @@ class Opened:
     last_event: int
 
 
-def open_files(path: Path, sql: Statements) -> Opened:
+def open_files(path: Path, sql: Statements, make_room: Callable[[], bool]) -> Opened:
     """Make or migrate it. Raises StoreError."""
+    try:
+        return _open(path, sql)
+    except StoreError as error:
+        # A full disk has many names where a file is made or mapped; a lock and a read-only disk have the same ones.
+        full = isinstance(error, StoreFull) or (isinstance(error, Unwritable) and space.is_full(path.parent))
+        if not full or not make_room():
+            raise
+    return _open(path, sql)
+
+
+def _open(path: Path, sql: Statements) -> Opened:
     writer = connection.open_writer(path)
     try:
         db.migrate(writer.cursor(), db.migrations())

@@ -16,9 +16,8 @@ from gateway.message import address
 from gateway.message.priority import HIGH
 from gateway.store import picking, reports
 from gateway.store.db import Row, Statements, Transaction
-from gateway.store.ending import Ended, Endings
+from gateway.store.ending import Endings, Undelivered
 from gateway.store.names import Counter, Names
-from gateway.store.reports import Noted
 from gateway.store.shown import Order, Verb
 from gateway.store.viewed import BACKOFF, HELD, READY, SCHEDULE
 from gateway.store.waiting import SCHEDULE as WHY_SCHEDULE
@@ -135,14 +134,14 @@ class Operating:
         taken: list[_Taken] = []
         if places & READY:
             values: list[Row] = [(row.destination, row.priority, row.key, row.id) for row in rows]
-            taken += [_Taken(by_id[id_], READY) for (id_,) in many(self._sql["ready_out"], values).fetchall()]
+            taken += [_Taken(by_id[id_], READY) for (id_,) in many(self._sql["ready_remove"], values).fetchall()]
         if places & (BACKOFF | SCHEDULE):
             waited = many(self._sql["waiting_delete"], [(row.next_at, row.id) for row in rows]).fetchall()
             taken += [_Taken(by_id[row[3]], SCHEDULE if row[5] == WHY_SCHEDULE else BACKOFF, row[5]) for row in waited]
             if waited:
                 tx.wait(0)  # the first of what waits may be gone
         if places & HELD:
-            held = many(self._sql["held_out"], [(row.destination, row.id) for row in rows]).fetchall()
+            held = many(self._sql["held_remove"], [(row.destination, row.id) for row in rows]).fetchall()
             taken += [_Taken(by_id[id_], HELD) for (id_,) in held]
         return taken
 
@@ -182,13 +181,13 @@ class Operating:
             state, type_, data = State.BOUNCED, EventType.BOUNCED, _OrderData(*why, note="by an operator")
             tx.cursor.executemany(self._sql["recipient_bounce"], [(row.message, row.id, now, *why) for row in rows])
         self._tell(tx, type_, [(row, data) for row in rows], now)
-        noted, ended = Noted(), []
-        for row in rows:
-            tell = reports.to_tell(row.notify, row.sender)
-            told = tell != 0 and noted.end(row.message, row.id, tell, state, now)
-            ended.append(Ended(row.message, row.recipients, row.pieces, row.expires_at, delivered=False, told=told))
-        noted.write(tx, self._sql)
-        self._endings.end(tx, ended, now)
+        ended = [
+            Undelivered(
+                row.message, row.id, reports.to_tell(row.notify, row.sender), row.recipients, row.pieces, row.expires_at
+            )
+            for row in rows
+        ]
+        self._endings.fail(tx, ended, state, now)
 
     def _redirect(self, tx: Transaction, taken: Sequence[_Taken], order: Order, now: int) -> None:
         """Back to where they stood, under another destination."""

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from gateway.store.db import Row, Statements, Transaction
 
 PRIORITIES: Final = (0, 1, 2)
-RETRIES: Final = 3  # added to a priority; in the SQL too (ready_remove, ready_out)
+RETRIES: Final = 3  # added to a priority; in the SQL too (ready_remove)
 _LOWEST: Final = -(1 << 63)
 _NO_KEYS: Final[frozenset[int]] = frozenset()
 

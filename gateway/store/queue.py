@@ -114,7 +114,8 @@ class Due:
 
 
 class Leased(msgspec.Struct, frozen=True, gc=False):
-    """A recipient in hand. `possible_duplicate`: an earlier process died with it in hand."""
+    """A recipient in hand. `possible_duplicate`: an earlier process died with it in hand. `reply` and `host` are those
+    of its last attempt."""
 
     id: int
     address: str
@@ -123,6 +124,8 @@ class Leased(msgspec.Struct, frozen=True, gc=False):
     possible_duplicate: bool
     notify: int = 0
     orcpt: str = ""
+    reply: str = ""
+    host: str = ""
 
 
 class Claimed(msgspec.Struct, frozen=True, gc=False):
@@ -179,7 +182,8 @@ class Result(msgspec.Struct, frozen=True, gc=False):
 
 
 class Attempt(msgspec.Struct, frozen=True, gc=False):
-    """One try: its facts and what it decided for each recipient of one message."""
+    """One try: its facts and what it decided for each recipient of one message. Not `tried`: nobody was asked, or not
+    by this process, so it is no attempt to count and its times say nothing."""
 
     message: int
     uuid: bytes  # of the message, for the log
@@ -191,6 +195,19 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
     envelope_ms: int = 0  # from MAIL to the answer to DATA, or to the last answer that came
     content_ms: int = 0  # from there to the answer to the final dot
     wire_bytes: int = 0  # of the content as it was written, dot-stuffed, with the final dot
+    tried: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Reclaimed:
+    """How many recipients were given back, and what was failed in place of that, as attempts that are written down."""
+
+    given_back: int
+    lost: tuple[Attempt, ...] = ()  # one recipient each
+
+    @property
+    def count(self) -> int:
+        return self.given_back + len(self.lost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,9 +313,10 @@ class Queue(Protocol):
         """Make what is due claimable, what was scheduled as queued; returns when the next one will be, or None. Costs
         nothing while nothing is due: it can be asked at every turn."""
 
-    async def reclaim(self, now: int) -> int:
+    async def reclaim(self, now: int) -> Reclaimed:
         """Give back what was leased to a dead owner or whose lease ran out, marked `possible_duplicate`; of messages
-        that are `at_most_once` fail what was marked, and give the rest back without that. Returns how many."""
+        that are `at_most_once` fail what was marked, and give the rest back without that. StoreError where nothing was
+        done; where something was, it is returned, and the rest is found again."""
 
     async def expire(self, now: int) -> int:
         """Fail queued recipients past `expires_at`, whatever else is stuck; returns how many."""

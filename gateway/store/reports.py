@@ -123,7 +123,7 @@ class Reports:
 
 def oldest(cursor: Cursor, sql: Statements, *, before: int, limit: int) -> list[Report]:
     """The reports of at most `limit` messages, those first of which something is to be told for the longest. A very
-    large one comes in parts."""
+    large one comes in parts; one whose rows are gone, by damage, is passed over."""
     messages: dict[int, None] = {}
     position = _START
     while len(messages) < limit:
@@ -132,19 +132,23 @@ def oldest(cursor: Cursor, sql: Statements, *, before: int, limit: int) -> list[
         if len(rows) < limit:
             break
         position = rows[-1]
-    return [_report(cursor, sql, message) for message in list(messages)[:limit]]
+    found = (_report(cursor, sql, message) for message in list(messages)[:limit])
+    return [report for report in found if report is not None]
 
 
-def _report(cursor: Cursor, sql: Statements, message: int) -> Report:
-    (row,) = cursor.execute(sql["report_message"], (message,)).fetchall()
+def _report(cursor: Cursor, sql: Statements, message: int) -> Report | None:
+    rows = cursor.execute(sql["report_message"], (message,)).fetchall()
     recipients = cursor.execute(sql["report_recipients"], (message, PART_ROWS)).fetchall()
+    if not rows or not recipients:
+        return None
+    (row,) = rows
     packed = row[10]
     return Report(
         message=message,
         uuid=row[1],
         account=row[2],
         key=row[3],
-        route=recipients[0][11],  # they all have the message's
+        route=recipients[0][11],  # the message's, or where an operator redirected it to
         envelope_sender=row[4],
         subject=row[5],
         message_id=row[6],

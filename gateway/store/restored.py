@@ -2,12 +2,14 @@
 
 Guarantees: what was queued at the backup may have been delivered after it, so it is `possible_duplicate` from here on;
 mail that is to be delivered at most once is held, with an event that says why; all of it or nothing is written. It does
-not decide whether the rest is delivered: who restores does.
+not decide whether the rest is delivered: who restores does. Time went on since the backup: what is past its own is
+counted, and left to the next start, which fails it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -19,6 +21,7 @@ from gateway.store.settlement import EventData
 ONCE_NOTE: Final = (
     "restored from a backup: it may have been delivered since, and this mail is to be delivered at most once"
 )
+Answer = TypeVar("Answer")
 _MOVES: Final = ("once_leave_ready", "once_leave_waiting", "once_leave_leased", "once_hold")
 
 
@@ -32,10 +35,19 @@ class Doubts:
 
 def mark(database: Path, now: int) -> Doubts:
     """Mark what is in doubt in a database of the current schema that nobody else has open. Raises StoreError."""
+    return _ask(database, _mark, now)
+
+
+def past(database: Path, now: int) -> int:
+    """How many recipients of such a database are past their time. Raises StoreError."""
+    return _ask(database, _past, now)
+
+
+def _ask(database: Path, question: Callable[[Database, db.Statements, int], Answer], now: int) -> Answer:
     sql = db.load("restored")
     opened = connection.open_writer(database)
     try:
-        return _mark(opened, sql, now)
+        return question(opened, sql, now)
     except Exception as error:  # noqa: BLE001 - raised again, as ours
         opened.rollback()
         translated = connection.translate(error)
@@ -60,6 +72,10 @@ def _mark(database: Database, sql: db.Statements, now: int) -> Doubts:
     return Doubts(marked, held)
 
 
-def _number(tx: Transaction, sql: str) -> int:
-    row = tx.one(sql)
+def _past(database: Database, sql: db.Statements, now: int) -> int:
+    return _number(Transaction(database.cursor()), sql["past"], now)
+
+
+def _number(tx: Transaction, sql: str, *values: int) -> int:
+    row = tx.one(sql, values)
     return int(row[0]) if row is not None and row[0] is not None else 0

@@ -163,3 +163,4 @@ class Count:
     held: int
     oldest_at: int | None  # creation of the oldest message among them, None when unknown
     next_at: int | None
+    scheduled: int = 0  # of those that wait: for the time at which they are to be sent

@@ -23,6 +23,7 @@ from gateway.store.shown import Backlog
 
 LOOK_S: Final = 1.0
 SPARE: Final = 10  # of a bound, one part in so many more (less) ends a shortage
+START_BYTES: Final = 256 * 1024  # the log of an opening, its index in shared memory, and some
 INODES: Final = 16  # files that a start makes, and some
 SMALL: Final = 4  # a file system of less than so many times `free_disk` is small
 SMALL_PART: Final = 20  # there one part in so many is left free
@@ -46,6 +47,15 @@ def look(directory: Path) -> Disk:
     """What an unprivileged user finds there. Raises OSError."""
     found = os.statvfs(directory)
     return Disk(found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize, found.f_files, found.f_favail)
+
+
+def is_full(directory: Path) -> bool:
+    """Whether not even what a start writes fits there."""
+    try:
+        disk = look(directory)
+    except OSError:
+        return False
+    return disk.free_bytes < START_BYTES or (disk.inodes > 0 and disk.free_inodes == 0)
 
 
 def bound(free_disk: int, size: int) -> int:
@@ -117,7 +127,7 @@ class Space:
     def _seen(self) -> Disk:
         """The disk, less what is spoken for. Raises OSError."""
         disk = self._look(self._directory)
-        return dataclasses.replace(disk, free_bytes=disk.free_bytes - self._owed())
+        return dataclasses.replace(disk, free_bytes=max(disk.free_bytes - self._owed(), 0))
 
     def _hold(self) -> None:
         """Where it leaves as much as would end a shortage."""

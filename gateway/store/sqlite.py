@@ -7,23 +7,25 @@ is known in the process: asking which destinations are due costs no statement.
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from gateway.config import Retention
 from gateway.errors import StoreError
 from gateway.events import State
 from gateway.runtime import Clock
-from gateway.store import db, opened, reports
+from gateway.store import connection, db, opened, reports
 from gateway.store.acceptance import Acceptance, Batch, Piece
 from gateway.store.board import Board
 from gateway.store.claims import Claims, Wish
+from gateway.store.connection import Damaged
 from gateway.store.db import NEVER, Statements, Transaction
 from gateway.store.ending import Endings
-from gateway.store.expiry import START, Expiry, Position
+from gateway.store.expiry import Expiring, Expiry
 from gateway.store.figures import StoreFigures
 from gateway.store.finding import Found, Search
 from gateway.store.hardship import AWAY, RETRY_S, Hardship
@@ -32,6 +34,7 @@ from gateway.store.leases import RECLAIM_ROWS, Leases, Renewal
 from gateway.store.names import Counter, Names
 from gateway.store.opened import Opened
 from gateway.store.operating import PLACES, Operating, Seen, Step
+from gateway.store.promoting import Promoting
 from gateway.store.queue import (
     Accepted,
     Attempt,
@@ -40,6 +43,7 @@ from gateway.store.queue import (
     Due,
     NewMessage,
     Ready,
+    Reclaimed,
     Replayed,
     Report,
     RequestKey,
@@ -50,19 +54,17 @@ from gateway.store.records import StoredRecords
 from gateway.store.reports import Reports, Telling
 from gateway.store.settlement import Settlement
 from gateway.store.shown import Backlog, Count, EventView, Filter, MessageView, Order, QueueRow, Suspension
-from gateway.store.suspensions import InForce, Suspending
+from gateway.store.suspensions import Change, InForce, Suspending
 from gateway.store.sweep import Sweep
 from gateway.store.viewed import BACKOFF, SCHEDULE
 from gateway.store.views import Views
 from gateway.store.waiting import Release, Waiting
-from gateway.store.writer import Writer
+from gateway.store.writer import Writer, rest
 
-PROMOTE_STEPS: Final = 4  # of 500 rows a call: a storm of retries does not keep new mail waiting
-REST_S: Final = 0.1  # at most, between steps of what has time
 _MESSAGE_BYTES: Final = 512  # of a message's rows beside its content
 _EPOCH_SHIFT: Final = 32  # tickets of one opening
 
-_Result = TypeVar("_Result")
+log = logging.getLogger("gateway.store")
 
 
 class SqliteStore:
@@ -94,18 +96,16 @@ class SqliteStore:
         self._reports = Reports(sql, self._acceptance, events=events, clock=clock)
         self._recording = Recording(sql, names, self._acceptance, self._settlement)
         self._waiting = Waiting(sql, names)
-        self._expiry = Expiry(sql, events=events, endings=endings)
         self._sweep = Sweep(sql, events=events, retention=retention)
         self._operating = Operating(sql, names, events=events, endings=endings)
-        self._suspending = Suspending(sql, names)
+        self._suspending = Suspending(sql)
         self._views = Views(sql, self._in_force, clock)
         self._search = Search(files.readers, sql, self._in_force, clock)
         self._sql = sql
         self._names = names
         self._clock = clock
-        self._board = Board(self._in_force, lambda: self.on_ready())  # noqa: PLW0108 - it may be set later
+        self._board = Board(self._in_force, self._is_ready, self._survey)
         self._urgent: set[int] = set()
-        self._wake_at = 0  # nothing waits for an earlier time; 0: not known
         self._readers = files.readers
         self.last_id = files.last_id  # no id up to it may be used again
         self.on_ready = on_ready
@@ -120,6 +120,8 @@ class SqliteStore:
             figures=figures,
         )
         self._hardship = Hardship(self._writer, sql, on_over=self._is_ready)
+        self._promoting = Promoting(self._writer, files.readers, sql, self._waiting, self._hardship)
+        self._expiring = Expiring(self._writer, Expiry(sql, events=events, endings=endings), self._hardship)
         inspection = Inspection(sql, names, events=events, endings=endings, clock=clock)
         self._claiming = Claiming(self._writer, self._claims, inspection, self._hardship, on_ready=self._is_ready)
         self.records = StoredRecords(self._writer, files.readers, sql)
@@ -144,12 +146,7 @@ class SqliteStore:
         there is more room now.
         """
         sql = db.load("common", "sqlite")
-        try:
-            files = await asyncio.to_thread(opened.open_files, path, sql)
-        except AWAY:
-            if not await asyncio.to_thread(make_room):
-                raise
-            files = await asyncio.to_thread(opened.open_files, path, sql)
+        files = await asyncio.to_thread(opened.open_files, path, sql, make_room)
         store = cls(
             files,
             sql=sql,
@@ -165,9 +162,9 @@ class SqliteStore:
             in_force = await store._writer.submit(store._suspending.load, store._clock.now_ms())
             store._board.adopt(in_force.entries)
             await store._writer.submit(store._claims.due, None)
-        except StoreError:
+        except StoreError as error:
             await store.close()
-            raise
+            raise connection.explain(error, path) from error
         return store
 
     def reconfigure(self, retention: Retention) -> None:
@@ -227,44 +224,36 @@ class SqliteStore:
 
     async def report(self, report: Report, notices: Sequence[NewMessage]) -> None:
         size = sum(_size(notice) for notice in notices)
-        await self._noting(self._writer.submit(self._reports.report, Telling(report, notices), size))
+        await self._hardship.heed(self._writer.submit(self._reports.report, Telling(report, notices), size))
 
     async def piece(self, message: int, index: int) -> bytes:
         return await self._readers.read(partial(self._views.piece, message=message, index=index))
 
     async def promote(self, now: int) -> int | None:
-        # Whatever waits is noted at its commit: while nothing is due, the answer costs no statement.
         if self._hardship.is_on:
             return now + int(RETRY_S * 1000)
-        for _ in range(PROMOTE_STEPS):
-            if self._wake_at > now:
-                break
-            await self._noting(self._writer.submit(self._waiting.promote, now))
+        wake_at = await self._promoting.promote(now)
         if self._in_force.ends_at <= now:
-            await self._board.change(self._writer.submit(self._suspending.end, now))
-        wake_at = min(self._wake_at, self._in_force.ends_at)
+            await self._hardship.heed(self._change(self._writer.submit(self._suspending.end, now)))
+        wake_at = min(wake_at, self._in_force.ends_at)
         return wake_at if wake_at < NEVER else None
 
-    async def reclaim(self, now: int) -> int:
-        total = 0
+    async def reclaim(self, now: int) -> Reclaimed:
+        done = Reclaimed(0)
         while not self._hardship.is_on:
-            given_back = await self._noting(self._writer.submit(self._leases.reclaim, now, needed=True))
-            total += given_back
-            if given_back < RECLAIM_ROWS:
+            try:
+                step = await self._hardship.heed(self._writer.submit(self._leases.reclaim, now, needed=True))
+            except StoreError:
+                if not done.count:
+                    raise
+                break  # what was done is to be told
+            done = Reclaimed(done.given_back + step.given_back, done.lost + step.lost)
+            if step.count < RECLAIM_ROWS:
                 break
-        return total
+        return done
 
     async def expire(self, now: int) -> int:
-        total = 0
-        position: Position | None = START
-        while position is not None and not self._hardship.is_on:
-            began = time.monotonic()
-            step = await self._noting(self._writer.submit(self._expiry.step, (position, now)))
-            total += step.expired
-            position = step.position
-            if position is not None:
-                await _rest(began)
-        return total
+        return await self._expiring.expire(now)
 
     async def retry(self, which: Filter, now: int) -> int:
         # What a client asked to be sent later is not late: it goes only where it is meant.
@@ -283,12 +272,12 @@ class SqliteStore:
         return changed
 
     async def suspend(self, suspension: Suspension) -> Suspension:
-        added = (await self._board.change(self._writer.submit(self._suspending.add, suspension))).added
+        added = (await self._change(self._writer.submit(self._suspending.add, suspension))).added
         assert added is not None
         return added
 
     async def resume(self, suspensions: Sequence[int]) -> int:
-        return (await self._board.change(self._writer.submit(self._suspending.remove, suspensions))).gone
+        return (await self._change(self._writer.submit(self._suspending.remove, suspensions))).gone
 
     async def suspensions(self) -> Sequence[Suspension]:
         now = self._clock.now_ms()
@@ -297,8 +286,8 @@ class SqliteStore:
     async def sweep(self, now: int) -> None:
         for step in self._sweep.steps:
             began = time.monotonic()
-            while not self._hardship.is_on and await self._noting(self._writer.submit(step, now)):
-                await _rest(began)
+            while not self._hardship.is_on and await self._hardship.heed(self._writer.submit(step, now)):
+                await rest(began)
                 began = time.monotonic()
 
     def backlog(self) -> Backlog:
@@ -344,21 +333,29 @@ class SqliteStore:
         await self._readers.close()  # first: an open reader would keep the log from being emptied
         await self._writer.close()
 
-    async def _noting(self, future: "asyncio.Future[_Result]") -> _Result:
-        """A write of the background: where the disk is the reason that it failed, everybody waits for that."""
-        try:
-            return await future
-        except AWAY as error:
-            self._hardship.begin(error)
-            raise
+    async def _change(self, written: "asyncio.Future[Change]") -> Change:
+        """What is suspended is another; what is claimable by that is known too."""
+        change = await self._board.change(written)
+        if change.gone:
+            await self.answers()
+        return change
+
+    def _survey(self) -> None:
+        self._writer.submit(self._claims.due, None).add_done_callback(self._surveyed)
+
+    def _surveyed(self, survey: "asyncio.Future[None]") -> None:
+        """Once the disk is there again, where it was not: nobody else would find what a suspension had held back."""
+        error = None if survey.cancelled() else survey.exception()
+        if isinstance(error, AWAY):
+            asyncio.get_running_loop().call_later(RETRY_S, self._survey)
+        elif isinstance(error, Damaged):
+            log.error("the database is damaged: what was suspended may not go on; see docs/baddays.md (%s)", error)
 
     def _is_ready(self) -> None:
         self.on_ready()
 
     def _committed(self, tx: Transaction) -> None:
-        ready = tx.wake_at < self._wake_at
-        if ready or tx.surveyed:
-            self._wake_at = tx.wake_at
+        ready = self._promoting.note(tx)
         ready = self._board.note(tx.due) or ready
         self._urgent |= tx.urgent
         if ready:
@@ -375,11 +372,6 @@ class SqliteStore:
 
 def _nothing(_tx: Transaction, calls: Sequence[None]) -> list[None]:
     return [None] * len(calls)
-
-
-async def _rest(began: float) -> None:
-    """As long as a step took that began then: what has time holds the writer for half of it at most."""
-    await asyncio.sleep(min(time.monotonic() - began, REST_S))
 
 
 def _size(message: NewMessage) -> int:

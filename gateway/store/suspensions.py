@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.store.db import NEVER, Statements, Transaction
-from gateway.store.names import Names
 from gateway.store.shown import Suspension
 
 _NO_KEYS: Final[frozenset[str]] = frozenset()
@@ -59,9 +58,8 @@ class Change:
 class Suspending:
     """Used in the writer's thread only."""
 
-    def __init__(self, sql: Statements, names: Names) -> None:
+    def __init__(self, sql: Statements) -> None:
         self._sql = sql
-        self._names = names
 
     def load(self, tx: Transaction, moments: Sequence[int]) -> list[Change]:
         """Those that are in force at a time; the others are forgotten."""
@@ -83,20 +81,13 @@ class Suspending:
         for numbers in calls:
             rows = [(number,) for number in numbers]
             gone = len(tx.cursor.executemany(self._sql["suspension_remove"], rows).fetchall())
-            changes.append(self._ended(tx, gone))
+            changes.append(Change(None, gone, self._entries(tx)))
         return changes
 
     def end(self, tx: Transaction, moments: Sequence[int]) -> list[Change]:
         """Those whose time is up."""
-        return [self._ended(tx, len(tx.all(self._sql["suspension_end"], (now,)))) for now in moments]
-
-    def _ended(self, tx: Transaction, gone: int) -> Change:
-        """The queue learns anew what is claimable: where only a key was suspended, its destination was taken for
-        empty."""
-        if gone:
-            for (destination,) in tx.all(self._sql["due_destinations"]):
-                tx.due[destination] = self._names.due(tx, destination)
-        return Change(None, gone, self._entries(tx))
+        gone = [len(tx.all(self._sql["suspension_end"], (now,))) for now in moments]
+        return [Change(None, count, self._entries(tx)) for count in gone]
 
     def _entries(self, tx: Transaction) -> tuple[Suspension, ...]:
         return tuple(_suspension(row) for row in tx.all(self._sql["suspensions_all"]))

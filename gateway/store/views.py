@@ -17,11 +17,13 @@ from gateway.store.suspensions import InForce
 
 @dataclass(slots=True)
 class _Tally:
-    """One destination's line of the counts: ready, waiting, leased, held; the lowest id of a recipient."""
+    """One destination's line of the counts: ready, waiting, leased, held; the lowest id of a recipient; how many of
+    those that wait do so for their time."""
 
     places: list[int] = field(default_factory=lambda: [0] * 4)
     oldest: int = (1 << 63) - 1
     next_at: int | None = None
+    scheduled: int = 0
 
 
 class Views:
@@ -40,6 +42,8 @@ class Views:
                 tally.places[place] = number
                 tally.oldest = min(tally.oldest, oldest)
                 tally.next_at = first[0] if first else tally.next_at
+        for destination, number in cursor.execute(self._sql["count_scheduled"]).fetchall():
+            tallies[destination].scheduled = number
         counts = []
         for destination, tally in tallies.items():
             route, domain = _one(cursor, self._sql["destination_shown"], (destination,)) or ("", "")
@@ -116,4 +120,5 @@ def _count(route: str, domain: str, tally: _Tally) -> Count:
         # The id of a recipient holds the time at which its message was accepted.
         oldest_at=ID_EPOCH_MS + (tally.oldest >> 22),
         next_at=tally.next_at,
+        scheduled=tally.scheduled,
     )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.store.db import NEVER, Statements, Transaction
+from gateway.store.db import NEVER, Cursor, Row, Statements, Transaction
 from gateway.store.names import Names
 
 BACKOFF: Final = "backoff"  # why a row waits
@@ -66,3 +66,13 @@ class Waiting:
         if released:
             tx.wait(0)  # the first of what waits may be gone
         return len(released)
+
+
+def destinations(cursor: Cursor, sql: Statements, *, now: int) -> list[int]:
+    """Those with something due. For each that has anything waiting it costs two searches of an index."""
+    return [row[0] for row in cursor.execute(sql["waiting_due"], (now,)).fetchall()]
+
+
+def due(cursor: Cursor, sql: Statements, *, destination: int, now: int, limit: int) -> list[Row]:
+    """What is due of one destination, the oldest first, as (at, recipient, destination)."""
+    return cursor.execute(sql["waiting_of"], (destination, now, limit)).fetchall()

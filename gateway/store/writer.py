@@ -30,6 +30,8 @@ IDLE_S: Final = 0.2
 CHECKPOINT_PAGES: Final = 16 * 1024 * 1024 // connection.PAGE_BYTES
 TRUNCATE_PAGES: Final = 4 * CHECKPOINT_PAGES
 
+REST_S: Final = 0.1  # at most, between steps of what has time
+
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 Verb = Callable[[Transaction, Sequence[Argument]], Sequence[Result]]
@@ -295,5 +297,13 @@ class Writer:
             return
 
 
+async def rest(began: float) -> None:
+    """As long as a step took that began then: what has time holds the writer for half of it at most."""
+    await asyncio.sleep(min(time.monotonic() - began, REST_S))
+
+
 def _failed(group: Sequence[_Job], error: Exception) -> _Written:
-    return [(job.future, None, connection.translate(error)) for job in group], []
+    translated = connection.translate(error)
+    if translated is not error:
+        translated.__cause__ = error
+    return [(job.future, None, translated) for job in group], []

@@ -76,6 +76,7 @@ class RecordingDoor:
     replayed: bool = False
     error: Exception | None = None
     unready: str | None = None
+    refusals: list[tuple[str, str, str, str]] = field(default_factory=list)  # key, reason, text, peer
     guess_error: Refused | None = None  # what a wrong key is answered
     entered: asyncio.Event = field(default_factory=asyncio.Event)
     gate: asyncio.Event | None = None
@@ -86,6 +87,9 @@ class RecordingDoor:
                 raise self.guess_error
             raise Refused(Reason.AUTHENTICATION_REQUIRED, f"no {len(secret)} characters known from {peer}")
         return self.keys[secret]
+
+    def refused(self, principal: Principal, reason: str, text: str, *, peer: str) -> None:
+        self.refusals.append((principal.name, reason, text, peer))
 
     async def submit(
         self,

@@ -150,7 +150,7 @@ async def test_implicit_tls_and_new_certificates(start: Start, config: Config, t
         seen.add(client.writer.get_extra_info("ssl_object").getpeercert()["serialNumber"])
         await client.close()
         issue(authority, tls.certificate.parent)
-        api.server.reload_tls()
+        api.server.refresh_certificate()
     assert len(seen) == 2
     client = await Client.connect(api.server, index=1)
     client.write("GET", "/health/live")

@@ -7,6 +7,7 @@ from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
+from trustme import KeyType
 
 from gateway.config import Config, Dialects, Http, HttpListener, Limits, Listen, ListenerTls, Tls
 from gateway.errors import ConfigError
@@ -17,10 +18,10 @@ BODY = json.dumps(MAIL).encode()
 AUTH = {"Authorization": "Bearer full"}
 
 
-async def _shakes_hands(api: Api, context: ssl.SSLContext) -> bool:
+async def _shakes_hands(api: Api, context: ssl.SSLContext, name: str = "localhost") -> bool:
     try:
-        client = await Client.connect(api.server, ssl=context, server_hostname="localhost")
-    except ssl.SSLError:
+        client = await Client.connect(api.server, ssl=context, server_hostname=name)
+    except (ssl.SSLError, ConnectionError):
         return False
     client.write("GET", "/health/live")
     answered = (await client.read()).status == 200
@@ -53,6 +54,39 @@ async def test_half_of_a_renewal_is_not_used(
     assert not api.server.refresh_certificate()
     assert await _shakes_hands(api, second.client)
     assert not await _shakes_hands(api, first.client)
+
+
+@pytest.mark.parametrize("kinds", [(KeyType.RSA, KeyType.ECDSA), (KeyType.ECDSA, KeyType.RSA)], ids=["to EC", "to RSA"])
+async def test_a_key_of_another_kind_leaves_nothing_of_the_old_certificate(
+    start: Start, config: Config, tmp_path: Path, kinds: tuple[KeyType, KeyType]
+) -> None:
+    """A context has a place for each kind of key, and would show either."""
+    old = certs.make(tmp_path, kind=kinds[0])
+    listener = HttpListener(Listen("127.0.0.1", 0), tls=ListenerTls.IMPLICIT)
+    api = await start(replace(config, tls=old.tls, http=Http((listener,))))
+    assert await _shakes_hands(api, old.client)
+    new = certs.make(tmp_path, kind=kinds[1])
+    assert api.server.refresh_certificate()
+    assert await _shakes_hands(api, new.client)
+    of_the_old_kind = old.client
+    of_the_old_kind.maximum_version = ssl.TLSVersion.TLSv1_2
+    of_the_old_kind.set_ciphers("aRSA" if kinds[0] is KeyType.RSA else "aECDSA")
+    assert not await _shakes_hands(api, of_the_old_kind)
+
+
+async def test_who_names_no_host_is_shown_the_newest_certificate_too(
+    start: Start, config: Config, tmp_path: Path
+) -> None:
+    old = certs.make(tmp_path)
+    listener = HttpListener(Listen("127.0.0.1", 0), tls=ListenerTls.IMPLICIT)
+    api = await start(replace(config, tls=old.tls, http=Http((listener,))))
+    new = certs.make(tmp_path)
+    assert api.server.refresh_certificate()
+    old.client.check_hostname = new.client.check_hostname = False
+    for newest in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        old.client.maximum_version = new.client.maximum_version = newest
+        assert await _shakes_hands(api, new.client, name="")
+        assert not await _shakes_hands(api, old.client, name="")
 
 
 async def test_a_certificate_elsewhere(start: Start, config: Config, tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 import http.client
 import os
+import shutil
 import subprocess
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -45,15 +47,22 @@ def turn_read_only(place: Path) -> None:
 
 
 def mend(place: Path) -> None:
-    """As an operator does: unmount, check, mount again."""
-    image = str(place.with_suffix(".image"))
-    for command in (
-        [require("umount"), str(place)],
-        [require("e2fsck"), "-fy", image],
-        [require("mount"), "-o", "loop,errors=remount-ro", image, str(place)],
-    ):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode in {0, 1}, done.stderr  # e2fsck: 1 is "corrected"
+    """As an operator does: unmount, check, mount again.
+
+    It is a copy that is checked: where another process has made a mount namespace of its own meanwhile, as any
+    container does, the file system is mounted there still and its image is in use.
+    """
+    image, copy = place.with_suffix(".image"), place.with_suffix(".mended")
+    subprocess.run([require("umount"), "-l", str(place)], check=True, capture_output=True, timeout=60)
+    shutil.copyfile(image, copy)
+    done = subprocess.run(
+        [require("e2fsck"), "-fy", str(copy)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode in {0, 1}, done.stdout + done.stderr  # 1 is "corrected"
+    command = [require("mount"), "-o", "loop,errors=remount-ro", str(copy), str(place)]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    with tempfile.TemporaryFile(dir=place):
+        pass  # it can be written
 
 
 @contextmanager
@@ -81,12 +90,12 @@ class Hog:
     def __init__(self, place: Path) -> None:
         self._path = place / "hog"
 
-    def fill(self) -> None:
+    def fill(self, *, only_while: Callable[[], bool] = lambda: True) -> None:
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             for block in (_BLOCK, _BLOCK[:_LEAST]):
                 with suppress(OSError):
-                    while True:
+                    while only_while():
                         os.write(descriptor, block)
         finally:
             os.close(descriptor)

@@ -4,19 +4,21 @@ daemon goes on by itself when there is room."""
 import os
 import re
 import resource
+import smtplib
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from tests.baddays.disk import Hog, free_bytes, is_ready, tmpfs
+from tests.baddays.disk import Hog, ext4, free_bytes, is_ready, tmpfs
 from tests.conftest import MakeDaemon
 from tests.crash.load import Load, Notes
-from tests.peers.client import http_send, message_json
-from tests.peers.daemon import Daemon, relay_to
+from tests.peers.client import http_send, message_bytes, message_json
+from tests.peers.daemon import SECRET, Daemon, relay_to
 from tests.peers.process import free_port, wait_until
 from tests.peers.sink import Sink
 
@@ -24,6 +26,8 @@ _LONG_S: Final = 60.0
 _REFUSED: Final = re.compile(r"503 .*(backlog_full|storage_unavailable)|45[12] .*4\.3\.[01]")
 
 QUIET: Final = {"delivery": {"retry": ["1h"]}}
+
+Disk = Callable[[Path, int], AbstractContextManager[Path]]  # a place, and megabytes
 
 pytestmark = pytest.mark.slow
 
@@ -64,6 +68,18 @@ def ready_again(daemon: Daemon) -> None:
     wait_until(lambda: is_ready(daemon.http_port), "the daemon is ready again", _LONG_S)
 
 
+def smtp_until_refused(daemon: Daemon) -> tuple[int, smtplib.SMTPResponseException]:
+    """Send what is large until it is refused: how many were taken, and the refusal."""
+    with smtplib.SMTP("127.0.0.1", daemon.smtp_port, timeout=_LONG_S) as client:
+        client.login("shop", SECRET)
+        for count in range(20):
+            try:
+                client.sendmail("shop@example.com", ["you@example.net"], message_bytes("you@example.net", size=250_000))
+            except smtplib.SMTPResponseException as refusal:
+                return count, refusal
+    raise AssertionError("nothing is refused")
+
+
 def test_mail_is_refused_before_the_disk_is_full(tmp_path: Path, make_daemon: MakeDaemon) -> None:
     port = free_port()  # nobody takes it: the queue grows
     with tmpfs(tmp_path / "disk", 16) as disk, make_daemon(settings(disk, port, **QUIET)) as daemon:
@@ -76,14 +92,13 @@ def test_mail_is_refused_before_the_disk_is_full(tmp_path: Path, make_daemon: Ma
         assert int(answer.headers["Retry-After"]) > 0
         assert str(disk) not in str(answer.body)
         assert free_bytes(disk) > 100_000
-        with Load(daemon.http_port, daemon.smtp_port, count=20, http=0, smtp=1) as load:
-            notes = load.finish()
-        # A small message may still fit where the large one did not.
-        assert all("452" in reply and "4.3.1" in reply for reply in notes.refused.values()), notes.refused
+        by_smtp, refusal = smtp_until_refused(daemon)
+        assert refusal.smtp_code == 452
+        assert b"4.3.1" in refusal.smtp_error
         assert not re.search("FullError|cannot be written|ballast", daemon.log.read_text())
         with Sink(port=port) as sink:
             daemon.cli("queue", "retry", "--all")
-            sink.wait_for(accepted + len(notes.acknowledged), _LONG_S)
+            sink.wait_for(accepted + by_smtp, _LONG_S)
         ready_again(daemon)
 
 
@@ -105,11 +120,12 @@ def test_a_small_file_system_keeps_a_part_free(tmp_path: Path, make_daemon: Make
         assert daemon.log.read_text().count("mail is taken again: ") == 1
 
 
-def test_another_program_takes_everything(tmp_path: Path, make_daemon: MakeDaemon) -> None:
+@pytest.mark.parametrize("made", [tmpfs, partial(ext4, inodes=1000)], ids=["tmpfs", "ext4"])
+def test_another_program_takes_everything(tmp_path: Path, make_daemon: MakeDaemon, made: Disk) -> None:
     with (
         Sink(dot_delay_s=0.02) as sink,
-        tmpfs(tmp_path / "disk", 48) as disk,
-        make_daemon(settings(disk, sink.port)) as daemon,
+        made(tmp_path / "disk", 48) as disk,
+        make_daemon(settings(disk / "data", sink.port)) as daemon,
     ):
         with Load(daemon.http_port, daemon.smtp_port) as load:
             load.wait_for(200, _LONG_S)
@@ -124,6 +140,44 @@ def test_another_program_takes_everything(tmp_path: Path, make_daemon: MakeDaemo
         nothing_lost_nothing_twice(sink, notes)
         assert all(_REFUSED.search(reply) for reply in notes.refused.values()), set(notes.refused.values())
         assert not notes.unanswered
+
+
+def _gone(ballast: Path, hog: Hog) -> bool:
+    hog.fill(only_while=ballast.exists)
+    return not ballast.exists()
+
+
+def test_results_are_written_down_on_a_full_disk(tmp_path: Path, make_daemon: MakeDaemon) -> None:
+    """By what the ballast held: nothing else becomes free meanwhile."""
+    asked, goes_on = threading.Event(), threading.Event()
+
+    def answer(line: str) -> None:
+        if line == ".":
+            asked.set()
+            assert goes_on.wait(_LONG_S)
+
+    port = free_port()  # nobody takes it yet
+    with tmpfs(tmp_path / "disk", 48) as disk, make_daemon(settings(disk, port, **QUIET)) as daemon:
+        with Load(daemon.http_port, daemon.smtp_port, count=400, pause_s=0) as load:
+            notes = load.finish()
+        assert len(notes.acknowledged) == 400
+        assert daemon.stop() == 0, daemon.tail()
+        daemon.restart()  # with an empty log: a long one has room for all results
+        ballast, hog = disk / "ballast", Hog(disk)
+        wait_until(ballast.exists, "it is held", _LONG_S)
+        with Sink(port=port, answer=answer) as sink:
+            daemon.cli("queue", "retry", "--all")
+            assert asked.wait(_LONG_S)
+            hog.fill()
+            assert ballast.exists()
+            goes_on.set()
+            # What the log gives back is taken too, or it would do without.
+            wait_until(lambda: _gone(ballast, hog), "it is given up", _LONG_S)
+            wait_until(lambda: not sum(daemon.json("queue", "summary")["total"].values()), "all is recorded", _LONG_S)
+            assert not is_ready(daemon.http_port)
+            hog.go()
+            ready_again(daemon)
+            nothing_lost_nothing_twice(sink, notes)
 
 
 def test_results_are_written_down_when_there_is_room_again(tmp_path: Path, make_daemon: MakeDaemon) -> None:

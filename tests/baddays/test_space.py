@@ -6,14 +6,15 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
+import apsw
 import pytest
 
 from gateway.config import MB, Limits
-from gateway.errors import Reason, Refused, StoreFull
+from gateway.errors import Reason, Refused, StoreError, StoreFull
 from gateway.events import State
 from gateway.intake import Room
 from gateway.runtime import Supervisor
-from gateway.store import hardship
+from gateway.store import connection, hardship, space
 from gateway.store.ballast import Ballast, size_for
 from gateway.store.shown import Backlog
 from gateway.store.space import Disk, Space, bound
@@ -120,6 +121,9 @@ def test_without_a_bound_only_a_full_disk_stops_it(tmp_path: Path) -> None:
     watched.disk = free(0)
     assert watched.shortage() == ""
     assert watched.space.take(1_000_000) == ""
+    owing = Space(tmp_path, replace(LIMITS, free_disk=0), lambda: watched.backlog, lambda: 5, statvfs=lambda _: free(0))
+    owing.look()
+    assert owing.shortage == ""
 
 
 def test_it_is_looked_at_after_so_many_bytes_not_for_each_message(watched: Watched) -> None:
@@ -272,6 +276,46 @@ async def test_a_result_waits_for_room_and_nothing_is_claimed(
     assert len(told) == 1
 
 
+async def test_room_is_made_for_a_result_whoever_found_the_disk_full(
+    roomy: Roomy, post: Post, now: Now, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardship, "RETRY_S", 3600.0)
+    store = roomy.store
+    for n in range(40):
+        await store.enqueue(post.message(f"u{n}@example.com", subject="x" * 500))
+    claims = await claim_all(store, START_MS + LEASE_MS)
+    limit_pages(store, 0)
+    store._hardship.begin(StoreFull("There is no room left to store this."))  # as a claim does
+    reply = "250 " + "ok" * 1900  # the rows grow
+    async with asyncio.timeout(60):
+        assert (
+            await store.settle([attempt(claimed, State.DEFERRED, at=now.ms, reply=reply) for claimed in claims]) == 40
+        )
+    assert roomy.asked == 1
+
+
+async def test_a_lock_is_no_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "queue.db"
+    await (await SqliteStore.open(path)).close()
+    monkeypatch.setattr(connection, "BUSY_MS", 0)
+    other = apsw.Connection(str(path))
+    other.execute("BEGIN IMMEDIATE")
+    asked: list[None] = []
+
+    def make_room() -> bool:
+        asked.append(None)
+        other.execute("ROLLBACK")
+        return True
+
+    with pytest.raises(StoreError, match="SQLITE_BUSY"):
+        await SqliteStore.open(path, make_room=make_room)
+    assert not asked
+    monkeypatch.setattr(space, "look", lambda _: Disk(100 * MB, 10_000, 0, 0))  # there the same may be for want of room
+    await (await SqliteStore.open(path, make_room=make_room)).close()
+    assert len(asked) == 1
+    other.close()
+
+
 async def test_the_backlog_is_known_without_asking(tmp_path: Path, post: Post, now: Now) -> None:
     store = await SqliteStore.open(tmp_path / "queue.db", clock=now.clock)
     assert store.backlog().messages == 0
@@ -298,3 +342,8 @@ def test_a_ballast_that_was_cut_short_is_none(tmp_path: Path) -> None:
     assert not ballast.is_held
     assert ballast.hold(MB)
     assert [(entry.name, entry.stat().st_size) for entry in tmp_path.iterdir()] == [("ballast", MB)]
+
+
+def test_room_is_seen_soon() -> None:
+    """It goes on by itself within 10 s: so much of them is waiting for the next look and the next try."""
+    assert space.LOOK_S + hardship.RETRY_S <= 5

@@ -16,7 +16,7 @@ import apsw
 
 from gateway import __main__
 from gateway.delivery.dialogue import Dialogue
-from gateway.delivery.scheduler import Scheduler
+from gateway.delivery.ledger import Ledger
 from gateway.delivery.wire import Wire
 from gateway.store.sqlite import SqliteStore
 
@@ -99,7 +99,7 @@ def after_dot(fuse: Fuse) -> None:
 
 def after_reply(fuse: Fuse) -> None:
     """The answer was read, and nothing of it is written down."""
-    Scheduler._settle = before(fuse, Scheduler._settle)  # type: ignore[assignment,method-assign]
+    Ledger.settle = before(fuse, Ledger.settle)  # type: ignore[assignment,method-assign]
 
 
 def after_result_commit(fuse: Fuse) -> None:

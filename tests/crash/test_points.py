@@ -2,7 +2,7 @@
 
 One daemon is killed again and again at one point, on one data directory; deliveries go one after another, so that at
 most one is in doubt at a kill. Mail by HTTP may come twice (its key delivers at least once), mail by SMTP may not.
-The killing of a migration is told in test_migrations.
+The killing of a migration is told in test_migration_kill.
 
 MAIL_GATEWAY_POINT_KILLS sets how many kills at each point (5; 20 before a release).
 """

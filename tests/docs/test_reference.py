@@ -38,6 +38,16 @@ def test_a_command_that_is_added_is_seen(monkeypatch: pytest.MonkeyPatch) -> Non
     assert commands.page() != known
 
 
+def test_a_command_that_has_others_below_it_is_one_too() -> None:
+    page = commands.page()
+    assert "\n## mail-gateway log\n" in page
+    assert "\n## mail-gateway log level\n" in page
+    assert "\n## mail-gateway queue\n" not in page
+    suspend = page.partition("## mail-gateway queue suspend\n")[2].partition("\n## ")[0]
+    assert "--route" in suspend
+    assert "--older" not in suspend  # it says so itself, where it is asked for
+
+
 def test_what_a_reload_does_is_told_of_every_key() -> None:
     known = reloading.words()
     assert reloading.of("data_dir", known) == "restart"

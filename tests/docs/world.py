@@ -1,8 +1,8 @@
 """A machine on which the commands of a document run: a daemon, its directories, and mail that waits.
 
-Documents name /etc/mail-gateway and /var/lib/mail-gateway, the default ports, `mgw_...` for a key and `ID` for a
-message: each stands for something of a directory of our own. Mail of every key is delivered to a sink; that of
-`newsletter` waits for a relay that is away.
+Documents name /etc/mail-gateway and /var/lib/mail-gateway, the default ports, `mgw_...` for a key, `NAME` for the name
+of one and `ID` for a message: each stands for something of a directory of our own. Mail of every key is delivered to a
+sink; that of `newsletter` waits for a relay that is away.
 """
 
 import contextlib
@@ -35,6 +35,7 @@ class World:
         self._admin = free_port()
         self.daemon = Daemon(directory / "etc", {})
         self._away = free_port()
+        self._stored = 0
         self._programs = directory / "bin"
         self._peers = contextlib.ExitStack()
         self._place()
@@ -44,6 +45,9 @@ class World:
         program = self._programs / "mail-gateway"
         program.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m gateway "$@"\n')
         program.chmod(0o755)
+        restart = self._programs / "systemctl"
+        restart.write_text('#!/bin/sh\ntest "$*" = "restart mail-gateway"  # there is no systemd here\n')
+        restart.chmod(0o755)
         (self._directory / "body.txt").write_text("It works.\n")
         for name, text in (("crm", SECRET), ("newsletter", _STUCK)):
             secret = self._directory / f"{name}.key"
@@ -86,8 +90,8 @@ class World:
             "delivery": {"retry": ["1h"]},  # what waits stands still
         }
 
-    def run(self, block: Block) -> None:
-        """A block's commands, as one script that ends where one fails."""
+    def run(self, block: Block) -> str:
+        """A block's commands, as one script that ends where one fails; what they print."""
         script = self.translated(block.text)
         done = subprocess.run(
             ["bash", "-e", "-o", "pipefail", "-c", script],
@@ -102,6 +106,7 @@ class World:
         said = f"{block}\n{script}\nexit code {done.returncode}\n{done.stdout}{done.stderr}{self.daemon.tail(10)}"
         assert done.returncode == wanted, said
         assert "Traceback" not in done.stderr, said
+        return done.stdout
 
     def has_domain(self, name: str, *, wanted: bool) -> None:
         """Make a sending domain, or forget it: a reader may have come from another document."""
@@ -114,9 +119,12 @@ class World:
         text = re.sub(r"\bmgw_(?:\.\.\.|…)", SECRET, text)
         if re.search(r"(?<![\w-])ID\b|eml_…|eml_\.\.\.", text):
             text = re.sub(r"(?<![\w-])ID\b|eml_…|eml_\.\.\.", self.waiting_message(), text)
+        if re.search(r"\bNAME\b", text):
+            text = re.sub(r"\bNAME\b", self.stored_key(), text)
         for said, meant in (
             ("--wait 10s", "--wait 60s"),  # a busy machine
             ("timeout 10 ", "timeout 60 "),
+            (" -g mail-gateway ", " "),  # the group of the machine that the document is about
             ("/etc/mail-gateway/gateway.yaml", str(self.daemon.config)),
             ("/etc/mail-gateway", str(self.daemon.directory)),
             ("/var/lib/mail-gateway", str(self.daemon.data)),
@@ -130,6 +138,13 @@ class World:
         ):
             text = text.replace(said, meant)
         return text
+
+    def stored_key(self) -> str:
+        """The name of a key that was made by a command."""
+        self._stored += 1
+        name = f"stored{self._stored}"
+        self.daemon.cli("key", "create", name)
+        return name
 
     def waiting_message(self) -> str:
         """The id of a message that was tried and waits."""

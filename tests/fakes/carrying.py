@@ -157,7 +157,7 @@ async def desk(
         couriers = Couriers(
             config,
             cast(Queue, queue or Pieces()),
-            Resolver([dns.listen], lifetime_s=0.3),
+            Resolver([dns.listen]),
             pool,
             signer,
             domains,

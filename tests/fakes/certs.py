@@ -17,11 +17,11 @@ class Certificates:
     client: ssl.SSLContext
 
 
-def make(directory: Path, *names: str) -> Certificates:
+def make(directory: Path, *names: str, kind: trustme.KeyType = trustme.KeyType.ECDSA) -> Certificates:
     """Write `fullchain.pem` and `privkey.pem` for these names (default: localhost and 127.0.0.1) by a new
     authority."""
     authority = trustme.CA()
-    issued = authority.issue_cert(*(names or ("localhost", "127.0.0.1")))
+    issued = authority.issue_cert(*(names or ("localhost", "127.0.0.1")), key_type=kind)
     directory.mkdir(parents=True, exist_ok=True)
     certificate, key = directory / "fullchain.pem", directory / "privkey.pem"
     key.write_bytes(issued.private_key_pem.bytes())

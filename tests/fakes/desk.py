@@ -129,7 +129,7 @@ class Desk:
             waits=self.waits,
         )
         if hand is not None:
-            self.scheduler._hand = Hand(hand)
+            self.scheduler._hand = self.scheduler._crew._hand = Hand(hand)
         store.on_ready = self.scheduler.kick
 
     async def accept(self, count: int, domain: str = "example.com", *, after_ms: int = 0, **more: Any) -> list[bytes]:

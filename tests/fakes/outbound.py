@@ -11,7 +11,7 @@ from gateway.delivery.wire import Mail
 from tests.fakes.mx import FakeMx
 
 CONTENT = b"Subject: hello\r\n\r\nhow are you\r\n"
-BRISK = Timeouts(connect_s=2, greeting_s=2, command_s=2, data_start_s=2, data_block_s=2, data_end_s=2)
+BRISK = Timeouts(connect_s=9, greeting_s=9, command_s=9, data_start_s=9, data_block_s=9, data_end_s=9)
 # Waits for everything but the answer to the end of the content.
 IMPATIENT = Timeouts(connect_s=9, greeting_s=9, command_s=9, data_start_s=9, data_block_s=9, data_end_s=0.05)
 _HOP = Hop("localhost", "127.0.0.1", 25, HopTls.NONE, verify=False, ca=None, ehlo="gateway.test", source=None)

@@ -1,4 +1,4 @@
-"""Thirteen faults, each one line of the gateway changed, and the test that must see it.
+"""Fifteen faults, each one line of the gateway changed, and the test that must see it.
 
 Two more stand beside the slow tests that see them: a store that does not sync (tests/crash/test_power_cut.py) and
 an answer before the commit as a client sees it (tests/crash/test_kill.py).
@@ -99,6 +99,13 @@ MUTANTS: Final = (
     ),
     # Delivery
     Mutant(
+        "a line that begins with a dot leaves with one only",
+        "delivery/framing.py",
+        'data = data.replace(b"\\r\\n.", b"\\r\\n..")',
+        'data = data.replace(b"\\r\\n.", b"\\r\\n.")',
+        "tests/unit/test_framing.py::test_a_whole_message_arrives_as_it_was",
+    ),
+    Mutant(
         "one RCPT too many is refused for good",
         "delivery/verdict.py",
         'if word.code == _ABORTED and word.stage == "rcpt":\n        return False',
@@ -113,6 +120,13 @@ MUTANTS: Final = (
         "tests/unit/test_tlspolicy.py::test_a_host_that_an_enforced_policy_does_not_name_is_not_contacted",
     ),
     # Trust
+    Mutant(
+        "a policy is fetched from any address",
+        "policyhost.py",
+        "allowed = [address for address in found if self._anywhere or is_public(address)]",
+        "allowed = list(found)",
+        "tests/unit/test_mtasts_policyhost.py::test_s8_no_connection_to_what_is_guarded",
+    ),
     Mutant(
         "a signature allows further fields",
         "message/dkim.py",

@@ -1,4 +1,4 @@
-"""The suite finds what breaks: ten twins of the project, each with one fault, and for each a test that fails.
+"""The suite finds what breaks: twins of the project, each with one fault, and for each a test that fails.
 
 A twin is a copy of the package and the tests; the test runs in it as it does here. A fault whose place has moved fails
 by itself and says so. Each of the tests passes on a copy without a fault, so that what it sees is the fault.

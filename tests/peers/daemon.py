@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -94,8 +95,9 @@ class Daemon:
             return self._process.pid
         wanted = "\0".join(self._command("serve")) + "\0"
         for pid in descendants(self._process.pid)[::-1]:
-            if Path(f"/proc/{pid}/cmdline").read_text() == wanted:
-                return pid
+            with suppress(OSError):  # it has gone
+                if Path(f"/proc/{pid}/cmdline").read_text() == wanted:
+                    return pid
         return self._process.pid  # a prefix that became the daemon
 
     @property
@@ -143,7 +145,8 @@ class Daemon:
         """SIGKILL, as sudden as it gets."""
         assert self._process is not None
         for pid in reversed(descendants(self._process.pid)):
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has gone, with who was before it
+                os.kill(pid, signal.SIGKILL)
         self._process.wait()
 
     def restart(self) -> Self:

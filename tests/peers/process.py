@@ -1,9 +1,12 @@
 """Ports and programs of this machine."""
 
+import fcntl
+import functools
 import os
 import random
 import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +16,12 @@ import pytest
 
 _FIRST_PORT, _LAST_PORT = 20_000, 32_000  # below the ephemeral range: no outgoing connection can sit on them
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_given: set[int] = set()  # by free_port
 
 
 def free_port() -> int:
-    """A loopback TCP and UDP port nobody listens on; it stays free while a daemon is restarted."""
+    """A loopback TCP and UDP port nobody listens on; it is given to nobody else before this process ends, in other
+    runs of the tests neither, so that it stays free until a daemon has started and while it is restarted."""
     for _ in range(1000):
         port = random.randrange(_FIRST_PORT, _LAST_PORT)
         with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
@@ -25,8 +30,28 @@ def free_port() -> int:
                 udp.bind(("127.0.0.1", port))
             except OSError:
                 continue
+        if _takes(port):
             return port
     raise RuntimeError(f"no free port between {_FIRST_PORT} and {_LAST_PORT}")
+
+
+def _takes(port: int) -> bool:
+    """Whether neither this process nor another has it; from now on this one has."""
+    if port in _given:
+        return False
+    try:
+        fcntl.lockf(_register(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except OSError:
+        return False
+    _given.add(port)
+    return True
+
+
+@functools.cache
+def _register() -> int:
+    """An open file; who has port N has the lock of its octet N."""
+    path = Path(tempfile.gettempdir(), f"mail-gateway-test-ports-{os.getuid()}")
+    return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
 
 
 def find(program: str) -> str | None:

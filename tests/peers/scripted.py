@@ -7,7 +7,7 @@ tests of the whole daemon. Where the table has nothing it behaves as a host shou
 import asyncio
 import contextlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from types import TracebackType
@@ -59,7 +59,10 @@ class Message:
 
 
 class Scripted:
-    """Stages: greeting, ehlo, helo, starttls, mail, rcpt, data, body, dot, rset, quit."""
+    """Stages: greeting, ehlo, helo, starttls, mail, rcpt, data, body, dot, rset, quit.
+
+    `on_hush` is called when it falls silent, once all before that was said.
+    """
 
     def __init__(
         self,
@@ -68,11 +71,13 @@ class Scripted:
         offers: tuple[str, ...] = OFFERS,
         address: str = "127.0.0.1",
         port: int = 0,
+        on_hush: Callable[[], object] = lambda: None,
     ) -> None:
         self.script = {stage: list(does) if isinstance(does, list) else does for stage, does in (script or {}).items()}
         self.offers = offers
         self.address = address
         self.port = port
+        self.on_hush = on_hush
         self.messages: list[Message] = []
         self.commands: list[str] = []
         self.connections = 0
@@ -216,6 +221,7 @@ class _Conversation:
             self._writer.transport.abort()
         if act.then is Then.HUSH:
             self._writer.transport.pause_reading()  # type: ignore[attr-defined]  # it is a socket's
+            self._host.on_hush()
             await asyncio.Event().wait()
         if act.then is not Then.GO_ON:
             raise _Over

@@ -6,6 +6,7 @@ long a client's own name for a request is kept. By time that passes are all time
 
 import re
 import smtplib
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -23,7 +24,6 @@ from tests.peers.status import status, wait_for_state
 HOUR_S = 3600
 DAY_S = 24 * HOUR_S
 COUNT = 20  # deferred messages
-ON_THE_WIRE_S = 4.0
 LIMITED = "limited-key-of-thirty-character"
 SIGNED_AT = re.compile(rb"[; ]t=(\d+);")
 
@@ -31,13 +31,24 @@ pytestmark = pytest.mark.slow
 
 
 class Later:
-    """A next hop that takes nobody of `later.test` until it is opened; counts how often each was asked for."""
+    """A next hop that takes nobody of `later.test` until it is opened; counts how often each was asked for. While it is
+    held, it has read a final dot and does not answer."""
 
     def __init__(self) -> None:
         self.open = False
         self.asked: Counter[str] = Counter()
+        self.holds = threading.Event()
+        self.goes_on = threading.Event()
+        self.goes_on.set()
+
+    def hold(self) -> None:
+        self.holds.clear()
+        self.goes_on.clear()
 
     def __call__(self, line: str) -> str | None:
+        if line == "." and not self.goes_on.is_set():
+            self.holds.set()
+            assert self.goes_on.wait(60)
         if not line.startswith("RCPT") or "@later.test" not in line:
             return None
         self.asked[line.partition("<")[2].partition(">")[0]] += 1
@@ -97,13 +108,13 @@ def test_the_clock_is_set(step_s: int, tmp_path: Path) -> None:
         _tried(daemon, 1)
         with smtplib.SMTP("127.0.0.1", daemon.smtp_port, local_hostname="client.test", timeout=60) as session:
             session.login("client", SECRET)
-            sink.dot_delay_s = ON_THE_WIRE_S
+            later.hold()
             slow = smtp_transaction(session, "a@example.com", ["slow@example.net"], message_bytes("slow@example.net"))
-            wait_until(lambda: bool(sink.by_recipient()["slow@example.net"]), "the final dot at the sink", 60)
-            sink.dot_delay_s = 0.0
+            assert later.holds.wait(60)
 
             daemon.set_clock(step_s)
             daemon.wait_for_sweeps()
+            later.goes_on.set()
             after = smtp_transaction(session, "a@example.com", ["now@example.net"], message_bytes("now@example.net"))
         wait_for_state(daemon, after, "delivered", 60)
         told = wait_for_state(daemon, slow, "delivered", 60)

@@ -119,7 +119,7 @@ def test_sent_another_way_to_another_address(daemon: Daemon, sink: Sink) -> None
     (id_,) = put_off(daemon, "a@example.net")
     target = ("--new-route", "up", "--new-address", "new@example.org")
     assert "1 recipient would be redirected." in daemon.cli("queue", "redirect", "--all", "--dry-run", *target)
-    assert daemon.json("queue", "redirect", "--route", "down", *target) == {"redirected": 1, "in_hand": 0}
+    assert daemon.json("queue", "redirect", "--route", "down", *target) == {"redirected": 1, "in_hand": 0, "waiting": 1}
     assert (recipient(daemon, id_)["address"], recipient(daemon, id_)["state"]) == ("new@example.org", "deferred")
     assert "1 recipient due now." in daemon.cli("queue", "retry", "--route", "up")
     (transaction,) = sink.wait_for(1, PATIENCE_S)

@@ -1,6 +1,8 @@
 """A changed configuration reaches a running daemon, whole or not at all; what cannot be applied is named."""
 
 import gc
+import http.client
+import json
 import logging
 import os
 import signal
@@ -14,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+from trustme import KeyType
 
 from gateway import configfile
 from gateway.app import Gateway
@@ -117,6 +120,33 @@ def test_a_bad_file_changes_nothing(make_daemon: MakeDaemon, sink: Sink) -> None
 
 
 @pytest.mark.slow
+def test_the_daemon_is_asked_whatever_the_file_says(make_daemon: MakeDaemon, sink: Sink) -> None:
+    """As the unit asks it: by its directory, which the file may no longer name."""
+    with make_daemon(relay_to(sink.port)) as daemon:
+        before = daemon.config.read_text()
+        _change(daemon, data_dir=str(daemon.directory / "other"))
+        alone = _run(daemon, "reload")
+        assert alone.returncode == 1
+        assert "name the old one: --data-dir" in alone.stderr
+        named = ("reload", "--data-dir", str(daemon.data))
+        told = _run(daemon, *named)
+        assert (told.returncode, told.stdout) == (0, "needs a restart: data_dir\n")
+
+        daemon.config.write_text("hostname: [\n")
+        told = _run(daemon, *named)
+        assert told.returncode == EXIT_CONFIG
+        assert told.stderr.startswith(f"mail-gateway: {daemon.config}: the configuration cannot be used")
+        _logged(daemon, "nothing was changed")
+        assert _run(daemon, "status").returncode == EXIT_CONFIG
+        status = daemon.json("status", "--data-dir", str(daemon.data))
+        assert status["ready"]
+        assert not status["last_reload"]["ok"]
+
+        daemon.config.write_text(before)
+        assert _run(daemon, *named).stdout == "Nothing changed.\n"
+
+
+@pytest.mark.slow
 def test_the_signal_does_the_same_and_the_manager_is_told(make_daemon: MakeDaemon, sink: Sink) -> None:
     with make_daemon(relay_to(sink.port)) as daemon:
         _change(daemon, hostname="other.test", log={"level": "info", "format": "json"})
@@ -181,7 +211,7 @@ def test_everything_that_can_change_does(make_daemon: MakeDaemon, sink: Sink, tm
 
 @pytest.mark.slow
 def test_new_certificates_for_both_doors(make_daemon: MakeDaemon, sink: Sink) -> None:
-    """Sessions under way go on; half of a renewal is not used, and said."""
+    """Sessions under way go on; half of a renewal is not used, and said. The new key is of another kind."""
     daemon = make_daemon(relay_to(sink.port))
     directory = daemon.directory / "tls"
     first = certs.make(directory)
@@ -196,10 +226,13 @@ def test_new_certificates_for_both_doors(make_daemon: MakeDaemon, sink: Sink) ->
         old_client = smtplib.SMTP("127.0.0.1", daemon.smtp_port, timeout=30)
         old_client.starttls(context=first.client)
         old_client.login("shop", SECRET)
+        old_requests = http.client.HTTPSConnection("localhost", daemon.http_port, context=first.client, timeout=30)
+        assert _post(old_requests) == 201
+        kept = old_requests.sock
         assert _works(daemon, first.client)
 
         key = first.tls.key.read_bytes()
-        second = certs.make(directory)
+        second = certs.make(directory, kind=KeyType.RSA)
         new_key = second.tls.key.read_bytes()
         second.tls.key.write_bytes(key)  # the certificate is new, its key not yet
         told = _run(daemon, "reload")
@@ -209,13 +242,26 @@ def test_new_certificates_for_both_doors(make_daemon: MakeDaemon, sink: Sink) ->
         assert _works(daemon, first.client)
 
         second.tls.key.write_bytes(new_key)
-        assert _run(daemon, "reload").returncode == 0
+        os.kill(daemon.pid, signal.SIGHUP)
+        _logged(daemon, "was read again; applied: ")
         assert _works(daemon, second.client)
         with pytest.raises(ssl.SSLCertVerificationError):
             _works(daemon, first.client)
+        assert _post(old_requests) == 201
+        assert old_requests.sock is kept
+        old_requests.close()
         old_client.sendmail("shop@example.com", [RECIPIENT], message_bytes(RECIPIENT))
         old_client.quit()
-        sink.wait_for(1, 60)
+        sink.wait_for(3, 60)
+
+
+def _post(connection: http.client.HTTPSConnection) -> int:
+    """Send a message on a kept connection; returns the status."""
+    headers = {"Authorization": f"Bearer {SECRET}", "Content-Type": "application/json"}
+    connection.request("POST", "/api/v1/emails/send", json.dumps(message_json(RECIPIENT)), headers)
+    answer = connection.getresponse()
+    answer.read()
+    return answer.status
 
 
 def _works(daemon: Daemon, context: ssl.SSLContext) -> bool:

@@ -8,7 +8,10 @@ import resource
 import signal
 import smtplib
 import subprocess
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +43,14 @@ def _on_the_wire(sink: Sink) -> None:
 
 def _stopping(daemon: Daemon) -> None:
     """It said that it stops."""
+    _says(daemon, b"STOPPING=1")
+
+
+def _says(daemon: Daemon, wanted: bytes) -> None:
+    """Wait until it says so to its service manager."""
     assert daemon._notify is not None
     daemon._notify.settimeout(60)
-    while b"STOPPING=1" not in daemon._notify.recv(4096).split(b"\n"):
+    while wanted not in daemon._notify.recv(4096).split(b"\n"):
         pass
 
 
@@ -128,39 +136,73 @@ def test_clients_hear_that_it_stops(make_daemon: MakeDaemon) -> None:
 
 
 def test_a_stop_before_the_store_is_open(make_daemon: MakeDaemon, sink: Sink, tmp_path: Path) -> None:
-    """As while a long migration runs: it ends at once."""
+    """As while a long migration runs: it ends at once. Until then it is no daemon that is not there."""
     opening = "    writer = connection.open_writer(path)\n"
     slow = f"    import time\n    time.sleep({FOREVER_S})\n{opening}"
     daemon = make_daemon(relay_to(sink.port), source=broken_twin(tmp_path / "twin", "store/opened.py", opening, slow))
-    with daemon.log.open("ab") as log:
-        process = subprocess.Popen(
-            daemon._command("serve"), env=daemon._environment, cwd=daemon.directory, stdout=log, stderr=log
-        )
-    try:
-        wait_until(lambda: _heeds_sigterm(process.pid), "it heeds signals", 60)
+    with _starting(daemon, "serve") as process:
+        wait_until((daemon.data / "lock").exists, "it has the data directory", 60)
+        wait_until(lambda: _status(daemon).returncode != 3, "it is seen", 60)
+        seen = _status(daemon)
+        assert (seen.returncode, seen.stdout) == (75, "")
+        assert "is starting or stopping" in seen.stderr
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0, daemon.tail()
+
+
+@pytest.mark.parametrize("command", ["serve", "dev"])
+def test_signals_from_the_first_moment(make_daemon: MakeDaemon, sink: Sink, tmp_path: Path, command: str) -> None:
+    """While it is still being loaded, nothing was taken: it ends well at once, and has nothing to read again."""
+    loading = "from gateway.app.daemon import Gateway\n"
+    slow = f"import time\ntime.sleep({FOREVER_S})\n{loading}"
+    daemon = make_daemon(relay_to(sink.port), source=broken_twin(tmp_path / "twin", "app/__init__.py", loading, slow))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with _starting(daemon, command) as process:
+            wait_until(lambda process=process: _ignores_hangup(process), "it heeds signals", 60)  # type: ignore[misc]  # a default is no parameter
+            process.send_signal(signal.SIGHUP)
+            process.send_signal(number)
+            assert process.wait(60) == 0, daemon.tail()
+
+
+@contextmanager
+def _starting(daemon: Daemon, command: str) -> Iterator[subprocess.Popen[bytes]]:
+    """One that is not waited for."""
+    argv = daemon._command("serve") if command == "serve" else [sys.executable, "-m", "gateway", command]
+    with daemon.log.open("ab") as log:
+        process = subprocess.Popen(argv, env=daemon._environment, cwd=daemon.directory, stdout=log, stderr=log)
+    try:
+        yield process
     finally:
         process.kill()
         process.wait()
 
 
-def _heeds_sigterm(pid: int) -> bool:
-    """Whether it has a handler of its own."""
+def _status(daemon: Daemon) -> subprocess.CompletedProcess[str]:
+    command = daemon._command("status")
+    return subprocess.run(
+        command, env=daemon._environment, cwd=daemon.directory, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def _ignores_hangup(process: subprocess.Popen[bytes]) -> bool:
+    """Whether it has begun to say what signals do."""
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
     except OSError:
         return False
-    caught = next((line.split()[1] for line in lines if line.startswith("SigCgt:")), "0")
-    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+    ignored = next((line.split()[1] for line in lines if line.startswith("SigIgn:")), "0")
+    return bool(int(ignored, 16) >> (signal.SIGHUP - 1) & 1)
 
 
-def test_an_interrupt_in_a_reload(make_daemon: MakeDaemon, sink: Sink) -> None:
+def test_an_interrupt_in_a_reload(make_daemon: MakeDaemon, sink: Sink, tmp_path: Path) -> None:
     """Ctrl-C in a terminal is a stop like any other, whatever is going on."""
-    with make_daemon(relay_to(sink.port)) as daemon:
+    reading = "            new, warnings = await asyncio.to_thread(_read, self.config)\n"
+    slow = f"            await asyncio.sleep({FOREVER_S})\n{reading}"
+    with make_daemon(relay_to(sink.port), source=broken_twin(tmp_path / "twin", "reload.py", reading, slow)) as daemon:
         http_send(daemon.http_port, message_json(RECIPIENT))
         sink.wait_for(1, 60)
         os.kill(daemon.pid, signal.SIGHUP)
+        _says(daemon, b"RELOADING=1")
         os.kill(daemon.pid, signal.SIGINT)
         assert daemon.wait() == 0
 

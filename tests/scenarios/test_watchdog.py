@@ -2,12 +2,13 @@
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import MakeDaemon
 from tests.peers.client import http_send, message_json
-from tests.peers.daemon import relay_to
+from tests.peers.daemon import broken_twin, relay_to
 from tests.peers.manager import Manager
 from tests.peers.process import wait_until
 from tests.peers.sink import Sink
@@ -35,3 +36,16 @@ def test_a_blocked_loop(make_daemon: MakeDaemon) -> None:
             assert "<lambda>" in log, "it shows where it hung"
             assert manager.stop() == 0
     assert sink.by_recipient().keys() >= wanted
+
+
+def test_a_scheduler_that_hangs(make_daemon: MakeDaemon, sink: Sink, tmp_path: Path) -> None:
+    """The loop turns, mail is taken, and none leaves: it is ended for that too, and says why."""
+    claiming = "        taken = await _all("
+    hangs = f"        await asyncio.Event().wait()\n{claiming}"
+    twin = broken_twin(tmp_path / "twin", "delivery/scheduler.py", claiming, hangs)
+    daemon = make_daemon(relay_to(sink.port), source=twin)
+    with Manager(daemon, watchdog_s=WATCHDOG_S) as manager:
+        manager.wait_for_message("WATCHDOG=1", 2)  # for as long as there is nothing to do
+        assert http_send(daemon.http_port, message_json("you@example.net")).status == 201
+        wait_until(lambda: manager.aborted > 0, "it is ended for its silence", 60)
+        assert "the scheduler makes no progress" in daemon.log.read_text()

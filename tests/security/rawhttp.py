@@ -78,11 +78,12 @@ class Raw:
         body, self._got = self._got[: int(length[1])], self._got[int(length[1]) :]
         return Reply(int(status[1]), head + b"\r\n", body)
 
-    def request_ids(self) -> list[str]:
-        """Of all answers until the other side hangs up or is silent for as long as the timeout."""
+    def request_ids(self, quiet_s: float) -> list[str]:
+        """Of all answers until the other side hangs up or, after the first, is silent for so long."""
         try:
             while True:
                 self._read()
+                self._sock.settimeout(quiet_s)
         except (EOFError, TimeoutError, ConnectionError):
             return [found.decode("latin-1") for found in _REQUEST_ID.findall(self._got)]
 

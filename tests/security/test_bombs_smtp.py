@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 MAX_MESSAGE_MB: Final = 10
 MOST_GROWTH_MB: Final = 32
-DECLARED_S: Final = 1.0
+DECLARED_S: Final = 5.0  # at once, on a busy machine, too
 GIGABYTE: Final = 1_000_000_000
 TIMEOUT_S: Final = 20.0
 LINE: Final = b"x" * 70 + b"\r\n"

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.peers.daemon import SECRET, Daemon, broken_twin
+from tests.peers.process import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -78,6 +79,11 @@ def count(answers: Counter[int], codes: set[int]) -> int:
     return sum(answers[code] for code in codes)
 
 
+def refusals(daemon: Daemon, why: str = "") -> int:
+    """How many the log tells."""
+    return sum(" refused " in line and why in line for line in daemon.log.read_text().splitlines())
+
+
 def test_a_thousand_bad_logins_from_one_address(tmp_path: Path) -> None:
     with Daemon(tmp_path / "gw", SETTINGS) as daemon:
         daemon.cli("key", "create", "other", "--secret-stdin", stdin=OTHER)
@@ -85,16 +91,15 @@ def test_a_thousand_bad_logins_from_one_address(tmp_path: Path) -> None:
         answers = attack(daemon, wrong_keys())
         assert 1 <= count(answers, JUDGED) <= MOST
         assert count(answers, JUDGED) + count(answers, THROTTLED) == ATTEMPTS
-        lines = [line for line in daemon.log.read_text().splitlines() if " refused " in line]
-        assert sum("no key has this text" in line for line in lines) == count(answers, JUDGED)
-        assert len(lines) <= MOST + 10  # and the log is not full of the rest
+        wait_until(lambda: refusals(daemon, "no key has this text") == count(answers, JUDGED), "each is in the log")
+        assert refusals(daemon) <= MOST + 10  # and the log is not full of the rest
         for door in (by_http, by_smtp):
             # A key that was good from that address before goes on; one that nobody knows there waits.
             assert door(daemon, SECRET) in GOOD
             assert door(daemon, OTHER) in THROTTLED
             started = time.monotonic()
             assert door(daemon, OTHER, ELSEWHERE) in GOOD
-            assert time.monotonic() - started < 1
+            assert time.monotonic() - started < 5  # nobody there waits for the guesser
         assert daemon.stop() == 0
 
 

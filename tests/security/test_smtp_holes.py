@@ -18,6 +18,7 @@ from gateway.message.model import PIECE_BYTES
 from gateway.smtp import listener
 from gateway.smtp.content import ContentReader
 from tests.fakes import certs
+from tests.fakes.passing import Passing
 from tests.fakes.smtp_door import FakeDoor
 from tests.fakes.smtp_listener import HELLO, HOME, MESSAGE, TRANSACTION, WAIT_S, Client, client, config, ready, serving
 
@@ -207,24 +208,25 @@ async def test_no_pipelining_nor_enhanced_codes_announced(door: FakeDoor) -> Non
 
 
 async def test_a_slow_upload_killed_by_the_command_timeout(door: FakeDoor) -> None:
-    async with serving(config(), door, timeout_s=0.6) as server, client(server) as made:
+    async with serving(config(), door, timeout_s=30) as server, client(server) as made:
         await ready(made)
-        for _ in range(40):
-            await made.say(LINE * 3)
-            await asyncio.sleep(0.045)  # 4 kB/s, for three timeouts
+        time = Passing(server)
+        for _ in range(18):  # 640 bytes in a second, for three timeouts
+            await time.send(made, LINE * 50)
+            time.wait(5)
         await made.say(b".\r\n", "250 2.0.0 queued")
 
 
 async def test_a_drip_that_lives_for_ever(door: FakeDoor, monkeypatch: pytest.MonkeyPatch) -> None:
     """Above the least rate a content still has a last moment."""
-    monkeypatch.setattr("gateway.smtp.connection.TRANSACTION_S", 0.5)
-    async with serving(config(), door, timeout_s=0.2) as server, client(server) as made:
+    monkeypatch.setattr("gateway.smtp.connection.TRANSACTION_S", 60)
+    async with serving(config(), door, timeout_s=30) as server, client(server) as made:
         await ready(made)
-        closed = asyncio.get_running_loop().create_task(made.said("421 4.4.2"))
-        while not closed.done():
-            made.writer.write(LINE)
-            await asyncio.wait([closed], timeout=0.015)
-        await closed
+        time = Passing(server)
+        for _ in range(13):
+            await time.send(made, LINE * 50)
+            time.wait(5)
+        await made.said("421 4.4.2")
     assert door.accepted == []
 
 

@@ -116,7 +116,7 @@ async def test_mail_queued_under_schema_3_is_delivered_and_tells_nobody(tmp_path
     old.close()
 
     store = await SqliteStore.open(path, clock=now.clock)
-    assert await store.reclaim(START_MS) == 1
+    assert (await store.reclaim(START_MS)).count == 1
     await store.promote(START_MS + 2)
     (claimed,) = await claim_all(store, START_MS + LEASE_MS)
     assert (claimed.ret, claimed.envid, claimed.tls_wish, claimed.at_most_once) == ("", "", 0, False)
@@ -157,6 +157,20 @@ def test_a_step_that_fails_leaves_nothing_behind() -> None:
     mended = (broken[0], Migration(2, "0002_b.sql", "CREATE TABLE b (x);"))
     db.migrate(connection.cursor(), mended)
     assert version(connection) == 2
+
+
+def test_a_step_without_room_fails_for_that_reason() -> None:
+    """SQLite has rolled back by itself then."""
+    connection = apsw.Connection(":memory:")
+
+    def fill(*_: Any) -> None:
+        connection.execute("ROLLBACK")
+        raise apsw.FullError("database or disk is full")
+
+    connection.create_scalar_function("fill", fill)
+    with pytest.raises(apsw.FullError):
+        db.migrate(connection.cursor(), [Migration(1, "0001_a.sql", "CREATE TABLE a (x); SELECT fill();")])
+    assert version(connection) == 0
 
 
 async def test_a_newer_database_is_refused_and_left_alone(tmp_path: Path) -> None:

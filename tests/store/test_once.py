@@ -2,15 +2,18 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 
 import pytest
 
 from gateway.config import Retention
 from gateway.errors import StoreError
-from gateway.events import EventType, State
+from gateway.events import BounceClass, EventType, State
 from gateway.message.notify import BY_SMTP, FAILURE
-from gateway.store.leases import UNCERTAIN_REPLY
-from gateway.store.queue import Claimed
+from gateway.store import leases, sqlite
+from gateway.store.db import Transaction
+from gateway.store.leases import UNCERTAIN_REPLY, Leases
+from gateway.store.queue import Claimed, Reclaimed
 from tests.store.conftest import Opener, Store
 from tests.store.mail import DAY_MS, LEASE_MS, MINUTE_MS, START_MS, Now, Post, attempt, claim_all
 
@@ -32,8 +35,14 @@ async def test_what_is_marked_fails_and_says_so(opener: Opener, post: Post, now:
 
     again = await opener()
     now.ms += 7
-    assert await again.reclaim(now.ms) == 1
-    assert await again.reclaim(now.ms) == 0
+    reclaimed = await again.reclaim(now.ms)
+    assert reclaimed.given_back == 0
+    (lost,) = reclaimed.lost
+    (result,) = lost.results
+    assert (lost.uuid, lost.route, lost.tried) == (message.uuid, "direct", False)
+    assert (result.to, result.attempts, result.event) == ("ann@example.com", 1, EventType.FAILED)
+    assert (result.bounce_class, result.reply) == (BounceClass.UNCERTAIN, UNCERTAIN_REPLY)
+    assert (await again.reclaim(now.ms)).count == 0
     assert not await again.due()
     assert not await again.counts()
     view = await again.message(message.uuid, None)
@@ -65,7 +74,7 @@ async def test_what_is_not_marked_was_not_delivered_and_is_tried_again(opener: O
     await claim_all(store, UNTIL)
     await store.close()
     again = await opener()
-    assert await again.reclaim(now.ms) == 2
+    assert (await again.reclaim(now.ms)).count == 2
     claims = await claim_all(again, UNTIL)
     assert {one.address: one.possible_duplicate for claimed in claims for one in claimed.recipients} == {
         "ann@example.com": False,
@@ -81,7 +90,7 @@ async def test_a_mark_is_forgotten_with_the_attempt(store: Store, post: Post, no
     await store.settle([attempt(claimed, State.DEFERRED, at=now.ms, next_at=now.ms + 1)])
     await store.promote(now.ms + 1)
     await claim_all(store, UNTIL)
-    assert await store.reclaim(UNTIL) == 1
+    assert (await store.reclaim(UNTIL)).count == 1
     (again,) = await claim_all(store, UNTIL)
     assert (again.recipients[0].attempts, again.recipients[0].possible_duplicate) == (1, False)
 
@@ -89,7 +98,7 @@ async def test_a_mark_is_forgotten_with_the_attempt(store: Store, post: Post, no
 async def test_who_lost_the_lease_may_not_send_the_dot(store: Store, post: Post) -> None:
     await store.enqueue(post.message("a@example.com", "b@example.com", at_most_once=True))
     (claimed,) = await claim_all(store, UNTIL)
-    assert await store.reclaim(UNTIL) == 2
+    assert (await store.reclaim(UNTIL)).count == 2
     (again,) = await claim_all(store, UNTIL + LEASE_MS)
     with pytest.raises(StoreError, match="no longer in hand"):
         await store.mark(hands(claimed))
@@ -100,7 +109,7 @@ async def test_who_lost_the_lease_may_not_send_the_dot(store: Store, post: Post)
     (other,) = await claim_all(store, UNTIL + LEASE_MS)
     outcomes = await asyncio.gather(store.mark(hands(claimed)), store.mark(hands(other)), return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [StoreError, type(None)]
-    assert await store.reclaim(UNTIL + LEASE_MS) == 3
+    assert (await store.reclaim(UNTIL + LEASE_MS)).count == 3
     claims = await claim_all(store, UNTIL + 2 * LEASE_MS)
     assert sorted(one.address for claimed in claims for one in claimed.recipients) == ["a@example.com", "b@example.com"]
 
@@ -111,7 +120,7 @@ async def test_a_lease_that_runs_out_after_the_mark_fails_too(store: Store, post
     await store.enqueue(post.message("d@example.com"))
     claims = await claim_all(store, UNTIL)
     await store.mark(hands(*[claimed for claimed in claims if claimed.message == message.id][:1]))
-    assert await store.reclaim(UNTIL) == 4
+    assert (await store.reclaim(UNTIL)).count == 4
     view = await store.message(message.uuid, None)
     assert view is not None
     assert [one.state for one in view.recipients] == [State.FAILED, State.FAILED, State.QUEUED]
@@ -124,7 +133,7 @@ async def test_its_content_goes_as_that_of_any_failure(opener: Opener, post: Pos
     for message in (told, untold):
         await store.enqueue(message)
     await store.mark(hands(*await claim_all(store, UNTIL)))
-    assert await store.reclaim(UNTIL) == 2
+    assert (await store.reclaim(UNTIL)).count == 2
     assert await store.content(untold.uuid) is None
     assert await store.content(told.uuid) is not None
     (report,) = await store.reports(UNTIL + 1, 10)
@@ -142,5 +151,31 @@ async def test_very_many_marked_are_taken_in_steps(opener: Opener, post: Post, n
     await store.mark(hands(*[claimed for claimed in claims if claimed.at_most_once]))
     await store.close()
     again = await opener()
-    assert await again.reclaim(now.ms + MINUTE_MS) == 1204
+    reclaimed = await again.reclaim(now.ms + MINUTE_MS)
+    assert (reclaimed.given_back, len(reclaimed.lost)) == (602, 602)
     assert len(await claim_all(again, UNTIL, limit=2000)) == 602
+
+
+async def test_what_was_done_before_the_disk_failed_is_known(
+    opener: Opener, post: Post, now: Now, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await opener()
+    monkeypatch.setattr(sqlite, "RECLAIM_ROWS", 1)
+    monkeypatch.setattr(leases, "RECLAIM_ROWS", 1)
+    for _ in range(3):
+        await store.enqueue(post.message(at_most_once=True))
+    await store.mark(hands(*await claim_all(store, UNTIL)))
+    reclaim, calls = Leases.reclaim, [0]
+
+    def failing(self: Leases, tx: Transaction, moments: Sequence[int]) -> list[Reclaimed]:
+        calls[0] += 1
+        if calls[0] == 2:
+            raise StoreError("no")
+        return reclaim(self, tx, moments)
+
+    monkeypatch.setattr(Leases, "reclaim", failing)
+    assert len((await store.reclaim(UNTIL)).lost) == 1
+    calls[0] = 1
+    with pytest.raises(StoreError):
+        await store.reclaim(UNTIL)
+    assert len((await store.reclaim(UNTIL)).lost) == 2

@@ -15,6 +15,7 @@ from gateway.store.connection import Database
 WHOLE = {
     "count_ready": {"ready"},
     "count_waiting": {"waiting"},
+    "count_scheduled": {"waiting"},
     "count_leased": {"leased"},
     "count_held": {"held"},
     "leased_lost": {"leased"},
@@ -28,6 +29,7 @@ WHOLE = {
 BOUNDED = {
     "waiting_first": {"waiting"},
     "due_destinations": {"due"},
+    "waiting_due": {"present"},
     "ready_keys": {"present"},
     "ready_ranks": {"present"},
     "events_old": {"event", "(subquery-1)"},
@@ -81,6 +83,7 @@ def test_every_statement_is_looked_at() -> None:
 
 def test_waiting_rows_are_counted_by_their_index(database: Database) -> None:
     assert plan(database, "count_waiting") == ["SCAN waiting USING COVERING INDEX waiting_destination"]
+    assert plan(database, "count_scheduled") == ["SCAN waiting USING COVERING INDEX waiting_scheduled"]
 
 
 @pytest.mark.parametrize(
@@ -90,9 +93,13 @@ def test_waiting_rows_are_counted_by_their_index(database: Database) -> None:
         ("scheduled_promote", "SEARCH waiting USING PRIMARY KEY ((at,recipient)<(?,?))"),
         ("scheduled_release", "SEARCH recipient USING PRIMARY KEY (message=? AND id=?)"),
         ("ready_remove", "SEARCH ready USING PRIMARY KEY (destination=? AND priority=? AND key=? AND recipient=?)"),
-        ("ready_out", "SEARCH ready USING PRIMARY KEY (destination=? AND priority=? AND key=? AND recipient=?)"),
         ("ready_take", "SEARCH ready USING PRIMARY KEY (destination=? AND priority=? AND key=? AND recipient>?)"),
         ("waiting_boundary", "SEARCH waiting USING PRIMARY KEY (at<?)"),
+        ("waiting_due", "SEARCH waiting USING COVERING INDEX waiting_destination (destination>?)"),
+        ("waiting_due", "SEARCH waiting EXISTS USING COVERING INDEX waiting_destination (destination=? AND at<?)"),
+        ("waiting_of", "SEARCH waiting USING COVERING INDEX waiting_destination (destination=? AND at<?)"),
+        ("destination_find", "SEARCH f USING COVERING INDEX sqlite_autoindex_destination_1 (route=? AND domain=?)"),
+        ("destination_find", "SEARCH d USING INTEGER PRIMARY KEY (rowid=?)"),
         ("waiting_promote", "SEARCH waiting USING PRIMARY KEY ((at,recipient)<(?,?))"),
         ("expiry_due", "SEARCH expiry USING PRIMARY KEY ((at,message)>(?,?) AND at<?)"),
         ("erase_due", "SEARCH erase USING PRIMARY KEY (at<?)"),

@@ -1,5 +1,9 @@
 """What submitters are to be told: by what becomes of their mail, and by what they asked for."""
 
+import contextlib
+from pathlib import Path
+
+import apsw
 import pytest
 from msgspec.structs import replace
 
@@ -135,6 +139,19 @@ async def test_a_report_says_all_that_a_notification_holds(store: Store, post: P
         "rcpt",
     )
     assert bob.address == "bob@example.com"
+
+
+async def test_a_message_whose_row_is_gone_keeps_no_other_from_being_told_of(
+    store: Store, post: Post, now: Now, tmp_path: Path
+) -> None:
+    messages = [post.message("ann@example.com", notify=BY_SMTP) for _ in range(2)]
+    for message in messages:
+        claimed = await accepted(store, message)
+        await store.settle([attempt(claimed, State.BOUNCED, at=now.ms, reply="550 5.1.1 who?")])
+    with contextlib.closing(apsw.Connection(str(tmp_path / "queue.db"))) as foreign:
+        foreign.execute("DELETE FROM message WHERE id = ?", (messages[0].id,))
+    (report,) = await store.reports(now.ms + 1, 10)
+    assert report.message == messages[1].id
 
 
 async def test_what_was_queued_without_a_wish_has_none(store: Store, post: Post) -> None:

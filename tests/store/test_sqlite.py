@@ -269,7 +269,7 @@ async def test_trap_22_what_was_not_written_is_not_acknowledged(
     assert (view.recipients[0].state, view.recipients[0].blocked_by) == (State.QUEUED, "lease")
     await store.close()
     again = await SqliteStore.open(path, clock=now.clock)
-    assert await again.reclaim(now.ms) == 1
+    assert (await again.reclaim(now.ms)).count == 1
     assert [one.uuid for one in await claim_all(again, UNTIL)] == [held.uuid]  # the mark was not written
     await again.close()
 

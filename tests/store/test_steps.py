@@ -17,7 +17,7 @@ from gateway.events import State
 from gateway.runtime import IdSource
 from gateway.store import sweep
 from gateway.store.db import Cursor
-from gateway.store.expiry import START, Step
+from gateway.store.expiry import START, Look, Step
 from gateway.store.queue import Claimed
 from gateway.store.sqlite import SqliteStore
 from tests.store.mail import DAY_MS, HOUR_MS, START_MS, Now, Post, attempt
@@ -100,13 +100,13 @@ async def promote_a_night(one: Counted) -> None:
 
 
 async def nothing_to_do(one: Counted) -> None:
-    assert await one.store.reclaim(START_MS) == await one.store.expire(START_MS) == 0
+    assert (await one.store.reclaim(START_MS)).count == await one.store.expire(START_MS) == 0
     await one.store.sweep(START_MS)
 
 
 async def expire_step(one: Counted) -> None:
     """All are too old."""
-    step: Step = await one.store._writer.submit(one.store._expiry.step, (START, START_MS + 6 * DAY_MS))
+    step: Step = await one.store._writer.submit(one.store._expiring._expiry.step, Look(START, START_MS + 6 * DAY_MS))
     assert step.expired
     assert step.position is not None
 

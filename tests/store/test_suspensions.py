@@ -1,8 +1,14 @@
 """Suspending: what is not claimed, for how long, and that nothing of it is forgotten."""
 
+import asyncio
+from collections.abc import Sequence
+
+import apsw
 import pytest
 
+from gateway.errors import StoreFull
 from gateway.events import State
+from gateway.store.db import Transaction
 from gateway.store.shown import Filter, Suspension
 from tests.store.conftest import Opener, Store
 from tests.store.mail import HOUR_MS, LEASE_MS, MINUTE_MS, START_MS, Now, Post, attempt, claim_all, destination
@@ -121,6 +127,56 @@ async def test_one_that_ended_while_nothing_ran_is_forgotten(opener: Opener, pos
     assert await again.suspensions() == []
     assert await claimable(again) == ["a@example.com"]
     assert (await again.suspend(suspension(key="k"))).id > first.id
+
+
+async def test_a_claim_beside_a_resumption_leaves_nothing_behind(store: Store, post: Post) -> None:
+    """It may still see the suspension, and take the destination for empty."""
+    await store.enqueue(post.message("a@example.com", key="shop"))
+    number = await destination(store)
+    made = await store.suspend(suspension(key="shop"))
+    gone, _ = await asyncio.gather(store.resume([made.id]), store.claim(number, 5, UNTIL))
+    assert gone == 1
+    assert await claimable(store) == ["a@example.com"]
+
+
+async def test_what_a_resumption_frees_is_found_though_the_disk_was_away(
+    opener: Opener, post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready = asyncio.Event()
+    store = await opener(on_ready=ready.set)
+    await store.enqueue(post.message("a@example.com", key="shop"))
+    made = await store.suspend(suspension(key="shop"))
+    assert await claimable(store) == []
+    survey, failures = store._claims.due, iter(range(1))
+
+    def surveyed(tx: Transaction, calls: Sequence[None]) -> list[None]:
+        if next(failures, None) is not None:
+            raise apsw.FullError("database or disk is full")
+        return survey(tx, calls)
+
+    monkeypatch.setattr("gateway.store.sqlite.RETRY_S", 0.01)
+    monkeypatch.setattr(store._claims, "due", surveyed)
+    await store.resume([made.id])
+    async with asyncio.timeout(60):
+        while not await store.due():
+            ready.clear()
+            await ready.wait()
+    assert await claimable(store) == ["a@example.com"]
+
+
+async def test_where_the_end_of_one_cannot_be_written_everybody_waits(
+    opener: Opener, now: Now, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await opener()
+    await store.suspend(suspension(until=now.ms + MINUTE_MS))
+
+    def full(*_: object) -> list[object]:
+        raise apsw.FullError("database or disk is full")
+
+    monkeypatch.setattr(store._suspending, "end", full)
+    with pytest.raises(StoreFull):
+        await store.promote(now.ms + MINUTE_MS)
+    assert store.away
 
 
 async def test_what_waits_for_longer_says_so(store: Store, post: Post, now: Now) -> None:

@@ -124,7 +124,7 @@ async def test_trap_16_whatever_is_stuck_age_ends_the_rest(store: Store, post: P
         assert await state_of(store, message.uuid) == (State.FAILED, "")
     # What is in hand ends once its lease has run out, before it is tried again.
     assert await state_of(store, stuck.uuid) == (State.QUEUED, "lease")
-    assert await store.reclaim(UNTIL) == 1
+    assert (await store.reclaim(UNTIL)).count == 1
     assert await store.expire(UNTIL) == 1
     assert await state_of(store, stuck.uuid) == (State.FAILED, "")
     assert not await claim_all(store, UNTIL)
@@ -170,8 +170,8 @@ async def test_what_a_dead_process_had_in_hand_comes_back_marked(opener: Opener,
 
     again = await opener()
     assert not await again.due()
-    assert await again.reclaim(now.ms) == 2
-    assert await again.reclaim(now.ms) == 0
+    assert (await again.reclaim(now.ms)).count == 2
+    assert (await again.reclaim(now.ms)).count == 0
     claims = await claim_all(again, UNTIL)
     assert [r.possible_duplicate for c in claims for r in c.recipients] == [True, True]
     # The dead one's results come too late.
@@ -189,8 +189,8 @@ async def test_trap_15_a_lease_that_runs_out_comes_back_and_its_result_is_refuse
 ) -> None:
     await store.enqueue(post.message())
     (claimed,) = await claim_all(store, UNTIL)
-    assert await store.reclaim(UNTIL - 1) == 0
-    assert await store.reclaim(UNTIL) == 1
+    assert (await store.reclaim(UNTIL - 1)).count == 0
+    assert (await store.reclaim(UNTIL)).count == 1
     assert await store.settle([attempt(claimed, State.DELIVERED, at=now.ms)]) == 0
     (again,) = await claim_all(store, UNTIL)
     assert again.recipients[0].possible_duplicate
@@ -201,7 +201,7 @@ async def test_a_renewed_lease_does_not_run_out(store: Store, post: Post, now: N
     kept, lost = await claim_all(store, UNTIL)
     await store.renew([(r.id, r.fence) for r in kept.recipients], UNTIL + MINUTE_MS)
     await store.renew([(r.id, r.fence - 1) for r in lost.recipients], UNTIL + MINUTE_MS)
-    assert await store.reclaim(UNTIL) == 1
+    assert (await store.reclaim(UNTIL)).count == 1
     assert await store.settle([attempt(kept, State.DELIVERED, at=now.ms)]) == 1
     assert await store.settle([attempt(lost, State.DELIVERED, at=now.ms)]) == 0
 
@@ -212,5 +212,5 @@ async def test_reclaiming_very_many(opener: Opener, post: Post, now: Now) -> Non
     assert len(await claim_all(store, UNTIL, limit=2000)) == 1203
     await store.close()
     again = await opener()
-    assert await again.reclaim(now.ms) == 1203
+    assert (await again.reclaim(now.ms)).count == 1203
     assert len(await claim_all(again, UNTIL, limit=2000)) == 1203

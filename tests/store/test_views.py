@@ -24,6 +24,9 @@ async def test_counts_say_where_recipients_stand(store: Store, post: Post, now: 
     ]
     await store.settle([attempt(second, State.DELIVERED, at=now.ms)])
     assert (await store.counts())[0].leased == 0
+    await store.enqueue(post.message("a@example.com", "b@example.com", send_at=later))
+    (direct, _) = await store.counts()
+    assert (direct.waiting, direct.scheduled) == (3, 2)
 
 
 async def test_find_by_every_condition(store: Store, post: Post, now: Now) -> None:

@@ -12,7 +12,9 @@ import pytest
 from gateway.config import CaptureRoute, Config, Delivery, Limits, MxRoute, RelayRoute, Signing
 from gateway.errors import Reason, Refused
 from gateway.intake import Intake, Receipt
+from gateway.intake.figures import IntakeFigures
 from gateway.message.model import Facts, Mailbox, SmtpEnvelope, Submission
+from gateway.metrics import Metrics
 from gateway.observe import MailLog
 from gateway.policy.auth import Principal
 from gateway.policy.domains import Domains
@@ -82,6 +84,7 @@ class Desk:
         self.log = io.StringIO()
         self.domains = Domains()
         clock = Clock(now_ms=lambda: NOW)
+        self.metrics = Metrics()
         self.intake = Intake(
             config,
             self.queue,  # type: ignore[arg-type]  # intake asks for four of its verbs only
@@ -91,6 +94,7 @@ class Desk:
             clock=clock,
             ids=IdSource(clock),
             log=MailLog(self.log),
+            figures=IntakeFigures(self.metrics),
         )
 
     async def submit(self, submission: Submission, key: Principal = SHOP, idempotency: Any = None) -> Receipt:

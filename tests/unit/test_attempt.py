@@ -16,7 +16,10 @@ from gateway.config import (
     Secret,
     Signing,
 )
+from gateway.delivery import attempt as attempts
+from gateway.delivery import pool as pools
 from gateway.delivery.attempt import Carrier
+from gateway.delivery.session import open_session
 from gateway.errors import StoreError
 from gateway.events import EventType, State
 from gateway.message import dkim
@@ -245,6 +248,94 @@ async def test_an_unreachable_destination_is_not_tried_again_at_once() -> None:
         assert len(back.transactions) == 2
 
 
+async def test_who_was_not_tried_has_not_tried(key: dkim.PrivateKey, monkeypatch: pytest.MonkeyPatch) -> None:
+    domain = SendingDomain("sender.test", require_dkim=True, key=SigningKey("sender.test", "s1", key))
+    async with hosts(None) as (one,), desk([direct(one)], keys=[domain]) as at:
+        assert (await at.one("bare.test")).attempts == 1
+        monkeypatch.setattr(at.couriers, "signer", None)  # nothing is signed that nobody sees
+        carrier = at.carrier(domain="bare.test")
+        twice = (Leased(0, "b@bare.test", attempts=2, fence=3, possible_duplicate=False),)
+        (made,) = await carrier.deliver(claimed(recipients=twice))
+        carrier.close()
+        (result,) = made.results
+        assert not made.tried
+        assert (result.state, result.event, result.attempts) == (State.DEFERRED, None, 2)
+        assert NOW + 30_000 < result.next_at <= NOW + 36_001
+        soon = await at.one("bare.test", expires_at=NOW + 5)
+        assert (soon.state, soon.next_at) == (State.DEFERRED, NOW + 5)
+        late = await at.one("bare.test", expires_at=NOW)
+        assert (late.state, late.event, late.attempts) == (State.FAILED, EventType.EXPIRED, 0)
+
+
+async def test_a_dead_destination_is_asked_once_whatever_there_is_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = 0
+    real = open_session
+
+    async def counting(*args: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return await real(*args)
+
+    monkeypatch.setattr(pools, "open_session", counting)
+    async with hosts(None) as (one,), desk([direct(one)]) as at:
+
+        async def some() -> list[int]:
+            carrier = at.carrier(domain="bare.test")
+            return [(await attempt(carrier, "b@bare.test"))[0].attempts for _ in range(40)]
+
+        for turn in (1, 2):
+            counted = sum([sum(tries) for tries in await asyncio.gather(*[some() for _ in range(5)])])
+            assert asked <= 5 * turn  # one for each worker, where none waited for another
+            assert 1 <= counted <= 5
+            at.now_s += 31
+
+
+@pytest.mark.parametrize("refusal", ["421 4.7.0 too many connections", "554 5.7.1 too many connections", ""])
+async def test_who_refuses_a_further_connection_is_not_unreachable(refusal: str) -> None:
+    script: dict[str, Reaction] = {"connect": [None, Do(refusal, drop=True), Do(refusal, drop=True), None]}
+    async with hosts(script) as (one,), desk([direct(one)]) as at:
+        first, second = at.carrier(domain="bare.test"), at.carrier(domain="bare.test")
+        assert (await attempt(first, "b@bare.test"))[0].state is State.DELIVERED
+        for _ in range(2):
+            assert await second.deliver(claimed("b@bare.test")) == ()  # the first one is there for it
+        assert (await attempt(first, "b@bare.test"))[0].state is State.DELIVERED
+        first.close()
+        assert (await at.one("bare.test")).state is State.DELIVERED
+        second.close()
+
+
+async def test_a_refusal_behind_the_last_connection_is_no_sign() -> None:
+    """The host may not have heard of its end. The second in a row is one."""
+    busy = Do("421 4.3.2 busy", drop=True)
+    async with hosts({"connect": [None, busy, busy]}) as (one,), desk([direct(one)]) as at:
+        carrier = at.carrier(domain="bare.test")
+        assert (await attempt(carrier, "b@bare.test"))[0].state is State.DELIVERED
+        one.conversations[0].drop()
+        await one.conversations[0].over()
+        refused, again, put_off = [(await attempt(carrier, "b@bare.test"))[0] for _ in range(3)]
+        carrier.close()
+    assert [(one.attempts, one.stage) for one in (refused, again)] == [(1, "greeting")] * 2
+    assert (put_off.attempts, put_off.event) == (0, None)
+
+
+async def test_no_further_host_is_begun_with_after_the_life_of_the_message() -> None:
+    async with hosts({"connect": Do(drop=True)}, {}) as (one, two), desk([direct(one)]) as at:
+        result = await at.one("example.test", expires_at=NOW)
+    assert (result.state, result.event, result.host) == (State.FAILED, EventType.EXPIRED, "one.test")
+    assert two.conversations == []
+
+
+async def test_no_further_host_is_begun_with_after_some_minutes() -> None:
+    def slow(_line: str) -> Do:
+        at.now_s += attempts.HOPS_S
+        return Do(drop=True)
+
+    async with hosts({"connect": slow}, {}) as (one, two), desk([direct(one)]) as at:
+        result = await at.one("example.test")
+    assert (result.state, result.host) == (State.DEFERRED, "one.test")
+    assert two.conversations == []
+
+
 async def test_a_host_that_answers_is_not_unreachable() -> None:
     async with hosts({"RCPT": ["451 4.3.0 later", None]}) as (one,), desk([direct(one)]) as at:
         assert (await at.one("bare.test")).state is State.DEFERRED
@@ -345,7 +436,7 @@ async def test_the_word_of_a_kept_connection_outlives_a_failed_lookup() -> None:
         carrier = at.carrier(domain="bare.test")
         assert (await attempt(carrier, "b@bare.test"))[0].state is State.DELIVERED
         at.dns.load("bare.test SERVFAIL")
-        at.couriers.resolver = Resolver([at.dns.listen], lifetime_s=0.3)  # nothing is remembered
+        at.couriers.resolver = Resolver([at.dns.listen])  # nothing is remembered
         (result,) = await attempt(carrier, "b@bare.test")
         carrier.close()
     assert (result.state, result.stage, result.reply) == (State.DEFERRED, "rcpt", "450 4.2.0 greylisted")

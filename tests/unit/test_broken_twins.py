@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.mutants.table import MUTANTS
 from tests.peers.daemon import ROOT
 
 TESTS = [
@@ -27,7 +28,10 @@ def faults(tree: ast.AST) -> Iterator[tuple[str, str]]:
                     yield name, text
 
 
-FAULTS = sorted({fault for path in TESTS for fault in faults(ast.parse(path.read_text()))})
+FAULTS = sorted(
+    {fault for path in TESTS for fault in faults(ast.parse(path.read_text()))}
+    | {(mutant.file, mutant.old) for mutant in MUTANTS}
+)
 
 
 @pytest.mark.parametrize(("file", "old"), FAULTS)

@@ -1,6 +1,7 @@
 """The command line as a user meets it: what it prints, what it exits with, and what it leaves behind."""
 
 import asyncio
+import errno
 import io
 import json
 import os
@@ -16,6 +17,8 @@ import pytest
 
 from gateway import cli, configfile
 from gateway.app import Gateway
+from gateway.cli import connect
+from tests.peers.process import missing
 
 ROOT = Path(__file__).parents[2]
 SECRET = "cfg_0123456789abcdefghijklmnop"
@@ -355,6 +358,17 @@ def test_the_queue_is_changed_where_no_daemon_runs(shell: Shell) -> None:
     assert "at least 1" in shell.fails(2, "queue", "resume", "0")
 
 
+def test_a_redirection_says_how_its_mail_is_tried_at_once(office: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connect.Desk, "act", lambda *_: {"redirected": 3, "in_hand": 0, "waiting": 2})
+    retry = "mail-gateway queue retry --key 'my shop' --route out"
+    said = office.ok("queue", "redirect", "--route", "inbox", "--key", "my shop", "--new-route", "out")
+    assert said == f"3 recipients redirected.\nThose that wait for their next try still do (2): {retry}\n"
+    said = office.ok("queue", "redirect", "--domain", "example.com", "--new-address", "me@example.net")
+    assert said.endswith(": mail-gateway queue retry --to me@example.net\n")
+    monkeypatch.setattr(connect.Desk, "act", lambda *_: {"redirected": 3, "in_hand": 0, "waiting": 0})
+    assert office.ok("queue", "redirect", "--all", "--new-route", "out") == "3 recipients redirected.\n"
+
+
 def test_attachments(shell: Shell) -> None:
     shell.ok("key", "create", "shop", "--route", "out")
     pdf = shell.directory / "bill.pdf"
@@ -399,7 +413,24 @@ def test_too_much_to_attach(shell: Shell) -> None:
     argv = ("send", "--key", "shop", "--to", "b@example.net", "--attach", str(big))
     assert "at most 10000 are taken" in shell.fails(1, *argv)
     os.truncate(big, 100_000_000)
-    assert "the attachments are 100000000 bytes; this command can send" in shell.fails(1, *argv)
+    assert "have 100000000 bytes, at most 10000 are taken (max_message)" in shell.fails(1, *argv)
+
+
+def test_too_much_text_is_not_handed_to_the_daemon(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def act(*_: object) -> None:
+        pytest.fail("it is handed in")
+
+    monkeypatch.setattr(connect.Desk, "act", act)
+    big = shell.directory / "big"
+    big.write_bytes(b"x" * 60_000_000)
+    for option in ("--text", "--html", "--attach"):
+        said = shell.fails(1, "send", "--key", "shop", "--to", "b@example.net", option, str(big))
+        assert "have 60000000 bytes, at most" in said
+
+
+def test_a_message_of_nothing(office: Shell) -> None:
+    said = office.fails(1, "send", "--key", "shop", "--to", "b@example.net")
+    assert "there is nothing to send: give --text FILE (- is standard input), --html or --attach" in said
 
 
 def test_the_daemon_has_the_secrets(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -484,6 +515,15 @@ def test_secrets_of_the_configuration_are_masked(shell: Shell) -> None:
     assert "warning: line 7: keys.cfg.secret: a secret in the file itself" in shell.err
     assert SECRET not in shell.err
     assert SECRET not in shell.ok("key", "list") + shell.ok("key", "show", "cfg", "--json")
+
+
+def test_what_systemd_hands_to_the_unit_is_not_needed_to_look(shell: Shell) -> None:
+    """Nobody has it but the daemon, which may be dead."""
+    shell.configure("keys: {shop: {secret: {credential: shop}}}\n")
+    assert "secret: '***'" in shell.ok("config", "show", "--effective")
+    assert "shop" in shell.ok("key", "list")
+    shell.ok("queue", "summary")
+    assert "keys.shop.secret.credential: cannot be read here" in shell.fails(78, "serve")
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
@@ -581,6 +621,32 @@ def test_a_pipe_that_is_closed_early(shell: Shell) -> None:
     assert (done.returncode, done.stderr) == (1, b"")
 
 
+@pytest.mark.parametrize("argv", [("config", "show", "--effective"), ("key", "list")])
+def test_a_standard_output_that_is_full(shell: Shell, argv: tuple[str, ...]) -> None:
+    command = [sys.executable, "-m", "gateway", "-c", str(shell.file), *argv]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, env=PATHS, stdout=full, stderr=subprocess.PIPE, check=False, timeout=60)
+    said = b"mail-gateway: standard output cannot be written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, said)
+
+
+def test_a_standard_output_that_is_closed(shell: Shell) -> None:
+    command = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "gateway", "-c", str(shell.file), "key", "list"]
+    done = subprocess.run(command, env=PATHS, stderr=subprocess.PIPE, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_an_error_that_is_not_of_standard_output_is_not_called_one(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def act(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(connect.Desk, "act", act)
+    with pytest.raises(OSError, match="No space"):
+        shell.run("key", "list")
+
+
 def test_a_terminal_of_few_letters(shell: Shell) -> None:
     shell.ok("key", "create", "grüße")
     plain = subprocess.run(
@@ -596,20 +662,45 @@ def test_a_terminal_of_few_letters(shell: Shell) -> None:
 
 def _python_for_all() -> str:
     """An interpreter of this version that others than root can use, too."""
+    code = f"import os, sys; os.setuid({OWNER}); import importlib.readers; print(sys.version_info[:2])"
     for name in (sys.executable, "/usr/bin/python3"):
-        code = f"import os, sys; os.setuid({OWNER}); import importlib.readers; print(sys.version_info[:2])"
         done = subprocess.run([name, "-c", code], capture_output=True, text=True, check=False, cwd="/", timeout=30)
         if done.stdout.strip() == str(sys.version_info[:2]):
-            return name
-    pytest.skip("this interpreter is root's alone")
+            break
+    else:
+        missing("this interpreter is root's alone")
+    return name
+
+
+def _open_to_all(directory: Path) -> None:
+    for one in (directory, *directory.parents):
+        if one.stat().st_mode & 0o011 != 0o011:  # pytest's own, as deep as it made them
+            one.chmod(0o711)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_root_checks_what_the_daemon_can_read(shell: Shell) -> None:
+    python = _python_for_all()
+    _open_to_all(shell.directory)
+    secret = shell.directory / "shop.key"
+    secret.write_text("0123456789abcdefghijklmnop\n")
+    secret.chmod(0o600)
+    shell.configure(f"keys: {{shop: {{secret: {{file: {secret}}}}}}}\n")
+    shell.file.chmod(0o644)
+    alone = shell.apart("check", python=python)
+    assert (alone.returncode, "data_dir: is not there yet, so this was judged as root" in alone.stderr) == (0, True)
+    shell.data.mkdir()
+    os.chown(shell.data, OWNER, OWNER)
+    found = shell.apart("check", python=python)
+    assert (found.returncode, f"{secret} cannot be read: Permission denied" in found.stderr) == (78, True)
+    os.chown(secret, OWNER, OWNER)
+    assert shell.apart("check", python=python).stderr == ""
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_root_leaves_no_file_of_its_own(shell: Shell) -> None:
     python = _python_for_all()
-    for directory in (shell.directory, *shell.directory.parents):
-        if directory.stat().st_mode & 0o011 != 0o011:  # pytest's own, as deep as it made them
-            directory.chmod(0o711)
+    _open_to_all(shell.directory)
     shell.data.mkdir()
     os.chown(shell.data, OWNER, OWNER)
     made = shell.apart("key", "create", "shop", python=python)

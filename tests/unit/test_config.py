@@ -3,9 +3,11 @@
 import os
 import re
 import socket
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -35,7 +37,7 @@ from gateway.errors import ConfigError
 from gateway.message import address, dkim, notify
 
 SHIPPED = Path(__file__).parents[2] / "etc" / "gateway.yaml"
-ENVIRON = {"SES_PASSWORD": "p", "SHOP_KEY": "k" * 30}
+ENVIRON = {"SHOP_KEY": "k" * 30}
 KEY = "x" * 30
 
 
@@ -88,11 +90,16 @@ def prepared(directory: Path) -> Path:
     certificate(directory)
     (directory / "office-ca.pem").write_bytes(trustme.CA().cert_pem.bytes())
     private(directory / "dkim" / "s1.pem", dkim.generate_rsa())
-    for name in ("crm", "printers", "system"):
+    for name in ("crm", "printers", "system", "relay"):
         private(directory / f"{name}.key", name[0].encode() * 30)
     private(directory / "credentials" / "erp", b"e" * 30)
     (directory / "templates").mkdir()
-    return write(directory, examples(SHIPPED.read_text()).replace("/var/lib/mail-gateway", str(directory)))
+    return write(directory, of(directory))
+
+
+def of(directory: Path) -> str:
+    """The file that ships, its examples taken, with the paths of a directory."""
+    return re.sub(r"/(etc|var/lib)/mail-gateway", str(directory), examples(SHIPPED.read_text()))
 
 
 def test_its_examples_can_be_taken(tmp_path: Path) -> None:
@@ -101,7 +108,7 @@ def test_its_examples_can_be_taken(tmp_path: Path) -> None:
     assert loaded.hostname == "mail.example.com"
     assert len(loaded.smtp.listeners) == 4
     assert len(loaded.http.listeners) == 3
-    assert set(loaded.routes) == {"direct", "outside", "ses", "office", "inbox"}
+    assert set(loaded.routes) == {"direct", "outside", "relay", "office", "inbox"}
     assert loaded.domains["example.com"].require_dkim
     assert loaded.keys["shop"].senders == ("*@example.com",)
     assert list(map(str, loaded.keys["shop"].limits)) == ["recipients=100/min,burst=200", "messages=50000/day"]
@@ -413,6 +420,47 @@ def test_certificate_and_key_must_fit(tmp_path: Path) -> None:
     assert "line 2: tls.certificate: certificate and key cannot be used together" in problem
 
 
+def test_a_certificate_that_only_openssl_takes_is_a_problem(tmp_path: Path) -> None:
+    certificate(tmp_path)
+    chain = tmp_path / "fullchain.pem"
+    chain.write_text(chain.read_text().replace(" CERTIFICATE-", " TRUSTED CERTIFICATE-"))
+    text = f"data_dir: {tmp_path}\ntls: {{certificate: fullchain.pem, key: privkey.pem}}\n"
+    (problem,) = problems_of(write(tmp_path, text))
+    assert problem == (
+        f"line 2: tls.certificate: {chain} holds no certificate in PEM that begins with BEGIN CERTIFICATE"
+    )
+
+
+@pytest.mark.parametrize("gone", ["fullchain.pem", "dkim.pem", "s.key"])
+def test_a_file_that_goes_while_it_is_read_is_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    """Something else renews it meanwhile: its name is there, and then not."""
+    certificate(tmp_path)
+    private(tmp_path / "dkim.pem", dkim.generate_rsa())
+    private(tmp_path / "s.key", b"f" * 30)
+    text = (
+        f"data_dir: {tmp_path}\nhostname: a.example.com\n"
+        "tls: {certificate: fullchain.pem, key: privkey.pem}\n"
+        "domains: {example.com: {dkim: [{selector: s1, key: dkim.pem}]}}\n"
+        "keys: {a: {secret: {file: s.key}}}\n"
+    )
+    path = write(tmp_path, text)
+    assert warnings_of(path) == []
+
+    def missing(name: str, real: Callable[[Path], Any]) -> Callable[[Path], Any]:
+        def read(asked: Path) -> Any:
+            if asked.name == gone:
+                raise FileNotFoundError(2, "No such file or directory")
+            return real(asked)
+
+        return read
+
+    for name in ("read_bytes", "stat"):  # after the first look, which opens it
+        monkeypatch.setattr(Path, name, missing(name, getattr(Path, name)))
+    assert any(f"{tmp_path / gone} cannot be read: No such file" in problem for problem in problems_of(path))
+
+
 def test_an_encrypted_key_is_refused_and_asks_nobody(tmp_path: Path) -> None:
     certificate(tmp_path)
     key = rsa.generate_private_key(65537, 2048)
@@ -545,6 +593,20 @@ def test_a_credential_is_a_warning_outside_the_unit(tmp_path: Path) -> None:
     assert problems_of(path) == [expected]
 
 
+def test_a_command_does_without_the_credentials_of_the_unit(tmp_path: Path) -> None:
+    """But not with a configuration that is wrong."""
+    text = (
+        "keys: {a: {secret: {credential: a}}, b: {secret: {credential: a}}}\n"
+        "routes: {direct: {type: relay, host: a.example, username: u, password: {credential: p}}}\n"
+    )
+    found = configfile.load_outside(write(tmp_path, text), {})
+    unknown = [found.keys["a"].secret, found.keys["b"].secret, configfile.load_outside(found.path, {}).keys["a"].secret]
+    assert len({secret.value for secret in unknown}) == 3, "nobody can know it"
+    assert effective.show(found).count("'***'") == 3
+    with pytest.raises(ConfigError, match="line 3: nonsense: unknown key"):
+        configfile.load_outside(write(tmp_path, text + "nonsense: 1\n"), {})
+
+
 SECRETS = {
     "a key": ("s.key", "keys: {{a: {{secret: {{file: {path}}}}}}}"),
     "a password": (
@@ -647,8 +709,8 @@ def test_a_name_that_no_ehlo_could_carry_must_be_given(tmp_path: Path, monkeypat
 
 
 def test_what_is_in_force_reads_back_the_same(tmp_path: Path) -> None:
-    text = examples(SHIPPED.read_text()).replace("/var/lib/mail-gateway", str(tmp_path))
-    text = re.sub(r"^ +(shop|crm|erp|printers|system|ses): .*\n", "", text, flags=re.MULTILINE)  # those with secrets
+    text = of(tmp_path)
+    text = re.sub(r"^ +(shop|crm|erp|printers|system|relay): .*\n", "", text, flags=re.MULTILINE)  # those with secrets
     text = text.replace("  key: system\n", "")
     prepared(tmp_path)
     loaded = configfile.load(write(tmp_path, text), {})

@@ -1,5 +1,7 @@
 """The control socket over a real unix socket."""
 
+import asyncio
+import fcntl
 import json
 import stat
 from pathlib import Path
@@ -9,8 +11,7 @@ import pytest
 
 from gateway import control
 from gateway.control import ControlServer
-from gateway.errors import Problem, Reason, Refused
-from gateway.runtime import Supervisor
+from gateway.errors import Problem, Reason, Refused, StoreFull
 
 
 async def echo(args: dict[str, Any]) -> Any:
@@ -19,10 +20,6 @@ async def echo(args: dict[str, Any]) -> Any:
 
 async def refuse(args: dict[str, Any]) -> Any:
     raise Refused(Reason.CONFLICT, "There is one already.", problems=[Problem("name", "taken")])
-
-
-def supervisor() -> Supervisor:
-    return Supervisor(on_fatal=lambda *_: None, on_error=lambda *_: None)
 
 
 @pytest.fixture(params=["short", "long"])
@@ -34,7 +31,7 @@ def data_dir(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 async def test_actions_are_asked_for_by_name(data_dir: Path) -> None:
-    server = ControlServer(data_dir, {"echo": echo, "refuse": refuse}, supervisor())
+    server = ControlServer(data_dir, {"echo": echo, "refuse": refuse})
     await server.start()
     try:
         assert await control.call(data_dir, "echo", {"a": ["ü", 1]}) == {
@@ -57,10 +54,33 @@ async def test_actions_are_asked_for_by_name(data_dir: Path) -> None:
         await control.call(data_dir, "echo", {})
 
 
+async def test_what_the_store_says_is_known_by_its_code(data_dir: Path) -> None:
+    async def full(args: dict[str, Any]) -> Any:
+        raise StoreFull(f"There is no room for {args}.")
+
+    said = json.loads(await control.answer({"full": full}, b'{"action": "full", "args": {}}'))
+    assert said["error"] == {"text": "There is no room for {}.", "problems": [], "code": control.STORE}
+
+
+async def test_a_daemon_that_stands_still_is_not_waited_for(data_dir: Path) -> None:
+    never = asyncio.Event()
+
+    async def hang(_args: dict[str, Any]) -> Any:
+        await never.wait()
+
+    server = ControlServer(data_dir, {"hang": hang})
+    await server.start()
+    with pytest.raises(TimeoutError):
+        await control.call(data_dir, "hang", {}, timeout_s=0.01)
+    never.set()
+    assert (await control.call(data_dir, "hang", {}))["ok"]
+    await server.stop()
+
+
 async def test_a_socket_left_by_a_killed_daemon_is_replaced(data_dir: Path) -> None:
-    first = ControlServer(data_dir, {"echo": echo}, supervisor())
+    first = ControlServer(data_dir, {"echo": echo})
     await first.start()
-    second = ControlServer(data_dir, {"echo": echo}, supervisor())
+    second = ControlServer(data_dir, {"echo": echo})
     await second.start()
     try:
         assert (await control.call(data_dir, "echo", {}))["ok"]
@@ -72,3 +92,13 @@ async def test_a_socket_left_by_a_killed_daemon_is_replaced(data_dir: Path) -> N
 async def test_what_is_not_a_request_is_answered_not_fatal() -> None:
     for line in (b"{}\n", b"not json\n", b'{"action": []}\n', b"\xff\n"):
         assert json.loads(await control.answer({"echo": echo}, line))["ok"] is False
+
+
+def test_who_has_the_data_directory_is_seen_without_an_answer(data_dir: Path) -> None:
+    assert not control.is_taken(data_dir)
+    assert list(data_dir.iterdir()) == []
+    with (data_dir / control.LOCK_NAME).open("w") as lock:
+        assert not control.is_taken(data_dir)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert control.is_taken(data_dir)
+    assert not control.is_taken(data_dir)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from gateway.config import CaptureRoute, Config, Dns, HopTls, IpFamily, MxRoute, RelayRoute, Secret, Signing
 from gateway.delivery import advice, explain
@@ -16,6 +17,7 @@ from gateway.delivery.explain import Explainer, Live
 from gateway.delivery.lane import Lane
 from gateway.delivery.pacing import Outcome, Pace
 from gateway.delivery.route import Ways
+from gateway.delivery.unreachable import Unreachable
 from gateway.delivery.verdict import Word
 from gateway.errors import Refused
 from gateway.events import BounceClass, State
@@ -190,10 +192,9 @@ async def test_what_an_operator_did(tmp_path: Path) -> None:
 
 
 async def test_what_only_the_daemon_knows(tmp_path: Path) -> None:
-    unreachable = {
-        ("direct", "example.com", 0): (Word("connect", 0, "4.4.1", "connection refused"), time.monotonic() + 3600),
-        ("clear", "", 0): (Word("connect", 0, "4.4.1", "long ago"), time.monotonic() - 1),
-    }
+    unreachable, now = Unreachable(), time.monotonic()
+    unreachable.remember(("direct", "example.com", 0), Word("connect", 0, "4.4.1", "connection refused"), now, [3600])
+    unreachable.remember(("clear", "", 0), Word("connect", 0, "4.4.1", "long ago"), now - 31, [3600])
     lane = Lane(Due(1, "direct", "example.com"), Pace(2, 5))
     lane.recipients, lane.workers = 7, 2
     for said in (Outcome.SLOWED, Outcome.SILENT):
@@ -205,7 +206,7 @@ async def test_what_only_the_daemon_knows(tmp_path: Path) -> None:
     assert (known["daemon"], known["connections"]) == (True, {"open": 12, "most": 500})
     (way,) = known["ways"]
     assert way["unreachable"]["reply"] == "connection refused"
-    assert 3000 < way["unreachable"]["next_try_in_s"] <= 3600
+    assert 0 < way["unreachable"]["next_try_in_s"] <= 30
     assert way["lane"] == {
         "in_hand": 7,
         "pending": 0,
@@ -215,6 +216,23 @@ async def test_what_only_the_daemon_knows(tmp_path: Path) -> None:
         "answers": False,
     }
     assert (other["unreachable"], other["lane"]) == (None, None)
+
+
+async def test_a_route_that_was_another_kind_when_the_mail_came(tmp_path: Path) -> None:
+    """What was cut by domain stays so in the queue, and what was not is cut at the attempt."""
+    unreachable, now = Unreachable(), time.monotonic()
+    for place in (("relay", "example.com", 0), ("direct", "example.com", 0)):
+        unreachable.remember(place, Word("connect", 0, "4.4.1", "connection refused"), now, [3600])
+    lanes = [Lane(Due(1, "relay", "example.com"), Pace(2, 5)), Lane(Due(2, "direct", ""), Pace(2, 5))]
+    async with desk(tmp_path, Live(lambda: unreachable, lambda: 2, lanes)) as office:
+        for route, cut in (("relay", "example.com"), ("direct", "")):
+            message = office.post.message("a@example.com", route=route)
+            recipients = tuple(structs.replace(one, domain=cut) for one in message.recipients)
+            message = structs.replace(message, recipients=recipients)
+            await office.store.enqueue(message)
+            _, way = await office.one(message)
+            assert way["unreachable"] is not None, route
+            assert way["lane"] is not None, route
 
 
 async def test_final_recipients_are_counted_and_a_question_changes_nothing(tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ from gateway.errors import Reason, Refused, StoreError
 from gateway.events import State
 from gateway.intake import BatchReceipt
 from gateway.message.model import PIECE_BYTES, Attachment
+from gateway.metrics import PREFIX
 from tests.unit.conftest import MAIL, NOW, ONLY_EXAMPLE, SHOP, Desk, boxes, letter
+from tests.unit.test_metrics import scraped
 
 HOUR_MS = 3_600_000
 
@@ -27,6 +29,12 @@ async def batch(desk: Desk, *items: Any, key: Any = SHOP, request: Any = None) -
 
 async def subjects(desk: Desk) -> list[str]:
     return [message.subject for message in desk.queue.enqueued]
+
+
+def refused(desk: Desk) -> dict[str, float]:
+    """Submissions by HTTP, by reason."""
+    name = f"{PREFIX}submissions_refused_total door=http reason="
+    return {key.removeprefix(name): value for key, value in scraped(desk.metrics).items() if key.startswith(name)}
 
 
 # Schedules
@@ -145,6 +153,9 @@ async def test_a_batch(desk: Desk) -> None:
     assert fourth.receipt is not None
     assert await subjects(desk) == ["1", "3"]
     assert desk.log.getvalue().count(" accepted ") == 2
+    assert refused(desk) == {"invalid_parameter": 1, "missing_parameter": 1}
+    assert "reason=invalid_parameter text=unreadable" in desk.log.getvalue()
+    assert "reason=missing_parameter" in desk.log.getvalue()
 
 
 async def test_large_messages_of_a_batch(desk: Desk) -> None:
@@ -200,6 +211,7 @@ async def test_a_named_batch_is_accepted_once(desk: Desk) -> None:
     assert first.items[1].refused is not None
     assert again.items[1].refused.text == first.items[1].refused.text
     assert desk.log.getvalue().count(" accepted ") == 2
+    assert refused(desk) == {"missing_parameter": 1}
     with pytest.raises(Refused) as refusal:
         await batch(desk, letter(), key=key, request=("k", b"2" * 32))
     assert refusal.value.reason is Reason.IDEMPOTENCY_CONFLICT
@@ -215,6 +227,36 @@ async def test_named_messages_of_a_batch(desk: Desk) -> None:
     assert (second.receipt.uuid, second.receipt.replayed) == (first.receipt.uuid, True)
     assert third.refused is not None
     assert third.refused.reason is Reason.IDEMPOTENCY_CONFLICT
+    assert refused(desk) == {"idempotency_conflict": 1}
+    assert "reason=idempotency_conflict" in desk.log.getvalue()
+
+
+async def test_two_hundred_refusals_are_one_line_and_all_counted(desk: Desk) -> None:
+    for _ in range(200):
+        with pytest.raises(Refused) as refusal:
+            await desk.submit(letter(sender=None))
+        assert refusal.value.told
+    assert desk.log.getvalue().count(" refused ") == 1
+    assert refused(desk) == {"missing_parameter": 200}
+
+
+async def test_mail_that_would_pass_through_is_told_of_too(desk: Desk) -> None:
+    with pytest.raises(Refused):
+        await desk.intake.compose(
+            SHOP, letter(to=boxes(*[f"{n}@example.net" for n in range(2000)])), client="192.0.2.7"
+        )
+    assert refused(desk) == {"validation_error": 1}
+
+
+async def test_a_piece_that_cannot_be_stored_is_counted(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(*_: Any) -> None:
+        raise StoreError("away")
+
+    monkeypatch.setattr(desk.queue, "put_piece", away)
+    with pytest.raises(StoreError):
+        await desk.receive(MAIL + b"x\r\n", b"x\r\n")
+    name = f"{PREFIX}submissions_refused_total door=smtp reason=storage_unavailable"
+    assert scraped(desk.metrics)[name] == 1
 
 
 # Substitution

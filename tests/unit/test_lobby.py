@@ -1,5 +1,6 @@
 """Who waits for room in the hand: in the order they came, and without being looked at."""
 
+from gateway.delivery.lane import FIRST_CLAIM
 from gateway.delivery.lobby import Lobby
 from gateway.delivery.pacing import Standing
 from gateway.store.queue import Due
@@ -55,6 +56,17 @@ def test_who_is_turned_away_again_keeps_its_place() -> None:
     made.turn_away(due(0), GOOD)
     assert len(made) == 2
     assert taken(made, (1, 1, 1)) == [0, 1]
+
+
+def test_who_has_something_in_hand_and_does_not_answer_waits_for_a_whole_share() -> None:
+    made = Lobby()
+    for number, standing in enumerate((NEW, GOOD, SILENT)):
+        made.turn_away(due(number), standing, begun=True)
+    made.turn_away(due(3), NEW)
+    assert len(made) == 4
+    assert taken(made, (1, 0, 1)) == [3]
+    assert taken(made, (1, 1, 1)) == [1]
+    assert taken(made, (FIRST_CLAIM, 0, FIRST_CLAIM)) == [0, 2]
 
 
 def test_who_leaves_is_looked_at_again() -> None:

@@ -65,8 +65,9 @@ async def test_what_ends_meanwhile_is_left_out(store: SqliteStore, post: Post) -
     (shown, _) = (await actions.next(await actions.begin({})))["messages"]
     piece = {"id": shown["id"], "number": shown["number"], "index": 1}
     assert base64.b64decode((await actions.piece(piece))["content"]) == LARGE[1][1]
-    with pytest.raises(StoreError, match="missing"):
-        await actions.piece(piece | {"index": 2})
+    damaged = await actions.piece(piece | {"index": 2})
+    assert damaged["content"] is None
+    assert "missing" in damaged["fault"]
     session = await actions.begin({})
     claimed = {one.uuid: one for one in await claim_all(store, START_MS + LEASE_MS)}
     await store.settle([attempt(claimed[large.uuid], State.DELIVERED, at=START_MS)])
@@ -77,7 +78,25 @@ async def test_what_ends_meanwhile_is_left_out(store: SqliteStore, post: Post) -
     (left,) = part["messages"]
     assert left["id"] == show_id("eml_", small.uuid)
     assert [one["to"] for one in left["recipients"]] == ["b@example.com"]
-    assert await actions.piece(piece) == {"content": None}
+    assert await actions.piece(piece) == {"content": None, "fault": ""}
+
+
+async def test_a_store_that_is_away_is_no_damage_of_a_message(
+    store: SqliteStore, post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> bytes:
+        raise StoreError("The store is closed.")
+
+    actions = ExportActions(store, NOW.clock)
+    for message in (post.message(pieces=LARGE, piece_count=2), post.message()):
+        await store.enqueue(message)
+    (large, _) = (await actions.next(await actions.begin({})))["messages"]
+    monkeypatch.setattr(store, "content", away)
+    monkeypatch.setattr(store, "piece", away)
+    with pytest.raises(StoreError, match="closed"):
+        await actions.next(await actions.begin({}))
+    with pytest.raises(StoreError, match="closed"):
+        await actions.piece({"id": large["id"], "number": large["number"], "index": 0})
 
 
 async def test_exports_that_nobody_ends_make_room(store: SqliteStore, post: Post) -> None:

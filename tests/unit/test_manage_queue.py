@@ -9,6 +9,7 @@ import pytest
 
 from gateway.config import CaptureRoute, Config, KeyConfig, MxRoute, RelayRoute, Secret
 from gateway.errors import Reason, Refused
+from gateway.events import State
 from gateway.manage import Manager, suspensions
 from gateway.policy.auth import KeyRing
 from gateway.policy.domains import Domains
@@ -16,7 +17,7 @@ from gateway.resolver import Missing
 from gateway.runtime import show_id
 from gateway.store.sqlite import SqliteStore
 from gateway.store.vault import Vault
-from tests.store.mail import HOUR_MS, LEASE_MS, START_MS, Now, Post, claim_all
+from tests.store.mail import HOUR_MS, LEASE_MS, START_MS, Now, Post, attempt, claim_all
 
 CHANGES = ("retry", "hold", "release", "cancel", "bounce", "redirect")
 UNKNOWN = "eml_" + "0" * 24
@@ -87,7 +88,11 @@ async def test_each_change_says_how_many_and_who_was_left_alone(desk: Desk, capl
         "c@example.net": ("held", "held"),
     }
     assert await desk.act("release", domain="Example.COM") == {"released": 1, "in_hand": 0, "suspensions": 0}
-    assert await desk.act("redirect", to="b@example.com", new_route="ses") == {"redirected": 1, "in_hand": 0}
+    assert await desk.act("redirect", to="b@example.com", new_route="ses") == {
+        "redirected": 1,
+        "in_hand": 0,
+        "waiting": 0,
+    }
     assert await desk.act("cancel", route="ses") == {"cancelled": 1, "in_hand": 0}
     assert await desk.act("bounce", state="held", reason="552 5.0.0 no more") == {"bounced": 1, "in_hand": 0}
     assert await desk.act("retry", all=True) == {"retried": 0, "in_hand": 1, "suspensions": 0}
@@ -150,6 +155,49 @@ async def test_mistakes_of_a_redirection(desk: Desk) -> None:
     assert "new_address: " in await desk.refused("redirect", all=True, new_address="root")
 
 
+async def test_a_redirection_sends_nobody_the_same_mail_twice(desk: Desk) -> None:
+    id_ = await desk.accept("a@example.com", "b@example.com", "c@example.com")
+    await desk.accept("d@example.com")
+    before = await desk.states()
+    for which in ({"all": True}, {"id": id_, "domain": "example.com"}, {"id": id_, "dry_run": True}):
+        said = await desk.refused("redirect", new_address="me@example.net", **which)
+        assert said.startswith(f"new_address: the message {id_} would go to me@example.net 3 times: ")
+    assert "would go to b@example.com 2 times" in await desk.refused(
+        "redirect", to="a@example.com", new_address="b@example.com"
+    )
+    assert await desk.states() == before
+    done = await desk.act("redirect", to="a@example.com", new_address="me@example.net")
+    assert done["redirected"] == 1
+    assert (await desk.act("redirect", to="me@example.net", new_address="me@example.net"))["redirected"] == 1
+    assert (await desk.act("redirect", to="d@example.com", new_address="me@example.net"))["redirected"] == 1
+
+
+async def test_a_redirection_leaves_the_pause_and_says_so(desk: Desk) -> None:
+    await desk.accept("a@example.com")
+    (claimed,) = await claim_all(desk.store, START_MS + LEASE_MS)
+    await desk.store.settle([attempt(claimed, State.DEFERRED, at=START_MS, next_at=START_MS + HOUR_MS)])
+    await desk.accept("b@example.com")
+    done = await desk.act("redirect", all=True, new_route="ses")
+    assert done == {"redirected": 2, "in_hand": 0, "waiting": 1}
+    assert (await desk.states())["a@example.com"] == ("deferred", "backoff")
+
+
+async def test_what_is_let_go_finds_destinations_unremembered(desk: Desk) -> None:
+    forgotten: list[str] = []
+    desk.manager.on_go(lambda: forgotten.append("once"))
+    await desk.accept("a@example.com")
+    await desk.refused("retry")
+    await desk.refused("release", all=True, reason="a\nb")
+    for verb in ("retry", "release"):
+        await desk.act(verb, all=True, dry_run=True)
+    for verb in ("hold", "redirect", "cancel"):
+        await desk.act(verb, id=UNKNOWN, new_route="ses")
+    assert forgotten == []
+    await desk.act("retry", all=True)
+    await desk.act("release", all=True)
+    assert forgotten == ["once", "once"]
+
+
 @pytest.mark.parametrize("reason", ["a\nb", "x" * 501, "\x1b[31m"])
 async def test_a_reason_is_one_line(desk: Desk, reason: str) -> None:
     for verb in ("hold", "release", "cancel", "bounce"):
@@ -198,6 +246,20 @@ async def test_mistakes_of_a_suspension(desk: Desk) -> None:
         assert "use queue hold" in await desk.refused("suspend", key="shop", **{name: "x"})
     assert "at most a year" in await desk.refused("suspend", all=True, for_s=10**9)
     assert (await desk.act("summary"))["suspensions"] == []
+
+
+async def test_what_is_to_be_resumed_is_said_in_one_way(desk: Desk) -> None:
+    first, *_ = [(await desk.act("suspend", key=key))["suspended"]["number"] for key in ("shop", "crm")]
+    for args in (
+        {"all": True, "key": "shop"},
+        {"numbers": [first], "key": "crm"},
+        {"numbers": [first], "all": True},
+        {"numbers": [first], "key": "shop", "dry_run": True},
+    ):
+        assert "exclude one another" in await desk.refused("resume", **args)
+    assert "use queue hold" in await desk.refused("resume", numbers=[first], to="a@example.com")
+    assert "exclude one another" in await desk.refused("suspend", all=True, route="ses")
+    assert len((await desk.act("summary"))["suspensions"]) == 2
 
 
 async def test_what_a_suspension_does_not_do_is_said(desk: Desk) -> None:

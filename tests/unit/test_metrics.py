@@ -1,6 +1,7 @@
 """Metrics: what is declared follows the conventions, what is counted comes out as Prometheus reads it."""
 
 import asyncio
+import io
 import itertools
 import logging
 import random
@@ -11,17 +12,20 @@ from pathlib import Path
 
 import pytest
 import yaml
+from msgspec import structs
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as text_format
 
 from gateway.api.figures import Figures, describe
-from gateway.delivery.figures import UNQUEUED_ROUTE, DeliveryFigures
-from gateway.errors import Reason, Refused, StoreError, StoreFull
+from gateway.delivery import telling
+from gateway.delivery.figures import MOST_ROUTES, UNQUEUED_ROUTE, DeliveryFigures
+from gateway.errors import Reason, StoreError, StoreFull
 from gateway.events import BounceClass, EventType, State
 from gateway.intake.figures import IntakeFigures
 from gateway.metrics import PREFIX, Metrics
 from gateway.metrics.cells import MOST_SERIES, OTHER
 from gateway.metrics.looplag import ALARM_S, MINUTE_S, LoopLag
+from gateway.observe import MailLog
 from gateway.runtime import uuid7
 from gateway.store.queue import Attempt, Result
 from tests.peers.process import require
@@ -142,11 +146,13 @@ def test_attempts_are_counted_by_route_outcome_and_class() -> None:
     delivered = (EventType.DELIVERED, None)
     bounced = (EventType.BOUNCED, BounceClass.INVALID_RECIPIENT)
     figures.settled([attempt("direct", delivered, delivered, bounced, accepted_at=1_250)])
-    figures.settled([attempt("direct", (EventType.DEFERRED, BounceClass.QUOTA_ISSUES)), attempt("ses", (None, None))])
+    untried = structs.replace(attempt("ses", (None, None)), tried=False)
+    figures.settled([attempt("direct", (EventType.DEFERRED, BounceClass.QUOTA_ISSUES)), untried])
     figures.settled([attempt("pass_through mx.example.com:25", delivered)], UNQUEUED_ROUTE)
     found = scraped(metrics)
     assert found[f"{PREFIX}attempts_total route=direct"] == 2
     assert found[f"{PREFIX}attempts_total route=ses"] == 0  # given back, not tried
+    assert found[f"{PREFIX}attempt_seconds_count route=ses"] == 0
     assert found[f"{PREFIX}recipient_outcomes_total outcome=delivered route=direct"] == 2
     assert found[f"{PREFIX}recipient_outcomes_total outcome=bounced route=direct"] == 1
     assert found[f"{PREFIX}recipient_outcomes_total outcome=expired route=direct"] == 0
@@ -157,13 +163,66 @@ def test_attempts_are_counted_by_route_outcome_and_class() -> None:
     assert found[f"{PREFIX}attempt_seconds_sum route=direct"] == pytest.approx(2 * 0.25)
 
 
+def test_what_failed_without_an_attempt_of_this_process_is_an_outcome_and_no_attempt() -> None:
+    metrics = Metrics()
+    lost = structs.replace(attempt("direct", (EventType.FAILED, BounceClass.UNCERTAIN)), tried=False)
+    DeliveryFigures(metrics).settled([lost])
+    found = scraped(metrics)
+    assert found[f"{PREFIX}recipient_outcomes_total outcome=failed route=direct"] == 1
+    assert (found[f"{PREFIX}attempts_total route=direct"], found[f"{PREFIX}attempt_seconds_count route=direct"]) == (
+        0,
+        0,
+    )
+
+
+def test_configured_routes_have_their_zeros_before_anything_is_sent() -> None:
+    metrics = Metrics()
+    figures = DeliveryFigures(metrics)
+    figures.know(["direct", "ses"])
+    figures.settled([attempt("ses", (EventType.DELIVERED, None))])
+    figures.know(["direct", "ses", "new"])  # a reload
+    found = scraped(metrics)
+    outcomes = [
+        found[f"{PREFIX}recipient_outcomes_total outcome=delivered route={one}"] for one in ("direct", "ses", "new")
+    ]
+    assert outcomes == [0, 1, 0]
+
+
+def test_of_too_many_routes_the_last_ones_are_counted_together_and_by_outcome() -> None:
+    metrics = Metrics()
+    figures = DeliveryFigures(metrics)
+    figures.know(f"r{number}" for number in range(MOST_ROUTES))
+    for name in ("late", "later", "r0", f"r{MOST_ROUTES - 1}"):
+        figures.settled([attempt(name, (EventType.DELIVERED, None)), attempt(name, (EventType.BOUNCED, None))])
+    found = scraped(metrics)
+    for name, count in ((OTHER, 2), ("r0", 1), (f"r{MOST_ROUTES - 1}", 1)):
+        for outcome in ("delivered", "bounced"):
+            assert found[f"{PREFIX}recipient_outcomes_total outcome={outcome} route={name}"] == count
+        assert found[f"{PREFIX}attempts_total route={name}"] == 2 * count
+    assert not any("late" in name or f"outcome={OTHER}" in name for name in found)
+
+
+def test_a_clock_that_is_set_back_makes_no_sum_fall() -> None:
+    metrics = Metrics()
+    back = structs.replace(attempt("direct", (EventType.DELIVERED, None), accepted_at=9_000), started_at=8_000)
+    DeliveryFigures(metrics).settled([back])
+    found = scraped(metrics)
+    assert (
+        found[f"{PREFIX}delivery_seconds_sum route=direct"] == found[f"{PREFIX}attempt_seconds_sum route=direct"] == 0
+    )
+    log = io.StringIO()
+    telling.tell(MailLog(log), [back])
+    assert " ms=0" in log.getvalue()
+
+
 def test_submissions_are_counted_by_door_and_reason() -> None:
     metrics = Metrics()
     figures = IntakeFigures(metrics)
     figures.accepted("smtp", 3, 5_000)
     figures.took("smtp", 0.02)
-    for error in (Refused(Reason.RATE_LIMITED, "x"), StoreFull("x"), StoreError("x")):
-        figures.refused("http", error)
+    figures.refused("http", Reason.RATE_LIMITED.code)
+    for error in (StoreFull("x"), StoreError("x")):
+        figures.unstored("http", error)
     found = scraped(metrics)
     assert found[f"{PREFIX}messages_accepted_total door=smtp"] == 1
     assert found[f"{PREFIX}recipients_accepted_total door=smtp"] == 3
@@ -225,7 +284,7 @@ def filled() -> Metrics:
         figures.delivery.settled([attempt(route, (EventType.BOUNCED, BounceClass.BAD_DOMAIN))])
     figures.intake.accepted("smtp", 1, 100)
     figures.intake.took("smtp", rng.random())
-    figures.intake.refused("smtp", Refused(Reason.LOOP, "x"))
+    figures.intake.refused("smtp", Reason.LOOP.code)
     figures.connections.tls.at("in", "TLSv1.3").value += 1
     figures.connections.refused.at("http").value += 1
     figures.connections.refusals.at("smtp", "552 5.3.4").value += 1
@@ -280,5 +339,42 @@ def test_alerts_name_metrics_that_there_are() -> None:
 def test_promtool_reads_the_alerts() -> None:
     done = subprocess.run(
         [require("promtool"), "check", "rules", str(ALERTS)], capture_output=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+QUEUED = f'{PREFIX}queue_recipients{{place="waiting",route="direct",instance="a"}}'
+SCHEDULED = QUEUED.replace("waiting", "scheduled")
+DELIVERED = f'{PREFIX}recipient_outcomes_total{{outcome="delivered",route="direct",instance="a"}}'
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("series", "fires"),
+    [
+        ({QUEUED: "200x60"}, True),  # restarted in an outage: nothing was ever delivered
+        ({QUEUED: "200x60", DELIVERED: "0x60"}, True),
+        ({QUEUED: "200x60", DELIVERED: "500x60"}, True),
+        ({QUEUED: "200x60", DELIVERED: "500+1x60"}, False),
+        ({QUEUED: "20x60"}, False),
+        ({SCHEDULED: "9000x60"}, False),
+    ],
+)
+def test_nothing_is_delivered_and_somebody_is_told(tmp_path: Path, series: dict[str, str], fires: bool) -> None:
+    case = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [
+            {
+                "expr": 'count(ALERTS{alertname="MailGatewayDeliversNothing",alertstate="firing"})',
+                "eval_time": "55m",
+                "exp_samples": [{"labels": "{}", "value": 1}] if fires else [],
+            }
+        ],
+    }
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(yaml.safe_dump({"rule_files": [str(ALERTS)], "evaluation_interval": "1m", "tests": [case]}))
+    done = subprocess.run(
+        [require("promtool"), "test", "rules", str(rules)], capture_output=True, check=False, timeout=60
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -12,13 +12,14 @@ from gateway.config import CaptureRoute, Config, Limits
 from gateway.errors import StoreError
 from gateway.metrics import PREFIX, Metrics
 from gateway.runtime import Clock
+from gateway.store import space
 from gateway.store.depth import KEEP_S, Depth, DepthFigures
 from gateway.store.queue import Queue
 from gateway.store.shown import Backlog, Count, Suspension
 from tests.unit.test_metrics import scraped
 
 NOW = 1_800_000_000_000
-SES = Count("ses", "", ready=3, waiting=4, leased=2, held=1, oldest_at=NOW - 60_000, next_at=None)
+SES = Count("ses", "", ready=3, waiting=6, leased=2, held=1, oldest_at=NOW - 60_000, next_at=None, scheduled=2)
 FIRST = Count("direct", "a.example", ready=1, waiting=0, leased=0, held=0, oldest_at=NOW - 5_000, next_at=None)
 SECOND = Count("direct", "b.example", ready=2, waiting=1, leased=0, held=0, oldest_at=NOW - 9_000, next_at=None)
 
@@ -75,6 +76,7 @@ async def test_recipients_by_route_and_place(world: World) -> None:
     assert {name: value for name, value in found.items() if name.startswith("queue_recipients") and value} == {
         "queue_recipients place=ready route=ses": 3,
         "queue_recipients place=waiting route=ses": 4,
+        "queue_recipients place=scheduled route=ses": 2,
         "queue_recipients place=in_hand route=ses": 2,
         "queue_recipients place=held route=ses": 1,
         "queue_recipients place=ready route=direct": 3,
@@ -127,6 +129,19 @@ async def test_no_figures_are_better_than_old_ones(world: World) -> None:
     found = await world.scrape()
     assert not any(name.startswith("queue_") for name in found)
     assert found["backlog_messages"] == 17
+
+
+async def test_a_file_system_that_does_not_count_files_has_no_number_of_them(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = space.Disk(bytes=10**12, free_bytes=10**11, inodes=1000, free_inodes=900)
+    monkeypatch.setattr(space, "look", lambda _: disk)
+    found = await world.scrape()
+    assert (found["disk_free_files"], found["disk_min_free_files"]) == (900, space.INODES)
+    disk = replace(disk, inodes=0, free_inodes=0)
+    found = await world.scrape()
+    assert "disk_free_files" not in found
+    assert found["disk_free_bytes"] == 10**11
 
 
 async def test_the_disk_is_looked_at(world: World) -> None:

@@ -1,11 +1,14 @@
 """Clients of SMTP as metrics: what they are refused, wherever it stands among the replies, and how many there are."""
 
+import logging
 from dataclasses import replace
+
+import pytest
 
 from gateway.config import Limits
 from gateway.errors import Reason, Refused
 from gateway.metrics import PREFIX, Metrics
-from gateway.metrics.connections import ConnectionFigures
+from gateway.metrics.connections import TELL_S, ConnectionFigures
 from tests.fakes.smtp_door import FakeDoor
 from tests.fakes.smtp_listener import HELLO, MESSAGE, TRANSACTION, client, config, on_both_loops, serving
 from tests.unit.test_metrics import scraped
@@ -30,6 +33,22 @@ async def test_refusals_are_counted_wherever_they_stand() -> None:
         await one.say(TRANSACTION.replace(b"DATA", b"RCPT TO:<bad@example.org>\r\nDATA"), "250", "250", "450", "354")
         await one.say(MESSAGE + b"\0\r\n.\r\n", "550")
         assert refusals(metrics) == {"500 5.5.2": 1, "450 4.7.1": 1, "550 5.6.0": 1}
+
+
+def test_one_too_many_is_counted_each_time_and_told_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+    metrics, now = Metrics(), [5.0]
+    figures = ConnectionFigures(metrics, monotonic=lambda: now[0])
+    with caplog.at_level(logging.WARNING):
+        for door in ("http", "http", "smtp"):
+            figures.one_too_many(door, "192.0.2.7", 20, 30)
+        now[0] += TELL_S
+        figures.one_too_many("http", "192.0.2.8", 1, 30)
+    assert [record.getMessage() for record in caplog.records] == [
+        "too many connections by http: 192.0.2.7 has 20 of 30",
+        "too many connections by smtp: 192.0.2.7 has 20 of 30",
+        "too many connections by http: 192.0.2.8 has 1 of 30",
+    ]
+    assert scraped(metrics)[f"{PREFIX}connections_refused_total door=http"] == 3
 
 
 @on_both_loops

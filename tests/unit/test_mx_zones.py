@@ -9,7 +9,7 @@ import pytest
 
 from gateway.config import Config, Delivery, Dns, IpFamily, Listen, MxRoute, RelayRoute, Smtp, SmtpListener
 from gateway.delivery import verdict
-from gateway.delivery.route import Ways
+from gateway.delivery.route import HOPS, Ways
 from gateway.delivery.verdict import Word
 from gateway.events import BounceClass, EventType, State
 from gateway.resolver import Resolver
@@ -228,3 +228,29 @@ async def test_d5_of_domains_without_an_answer_too(dns: PeerDns, domain: str) ->
         await of.hops(DIRECT, domain)
     assert set(dns.queries) == {(domain, "MX", "udp")}
     assert len(dns.queries) < ASKED_AGAIN
+
+
+async def test_a_host_of_very_many_addresses_is_tried_at_some_of_each_family() -> None:
+    zone = "crowd.test MX 10 mx.crowd.test\n" + "\n".join(
+        f"mx.crowd.test A 192.0.2.{number}\nmx.crowd.test AAAA 2001:db8::{number}" for number in range(1, 31)
+    )
+    async with PeerDns(zone) as dns:
+        route = MxRoute("direct", port=25)
+        config = Config(hostname="gw.test", dns=Dns((dns.listen,)), routes={"direct": route})
+        found = await Ways(config, Resolver([dns.listen]), random.Random(1), ipv6=True).hops(route, "crowd.test")
+    assert isinstance(found, list)
+    assert [":" in hop.address for hop in found] == [True, False, True, False, True]
+
+
+async def test_an_attempt_has_an_end_however_many_hosts_and_addresses_there_are() -> None:
+    zone = "\n".join(
+        f"vast.test MX {host} h{host}.vast.test\nh{host}.vast.test A 192.0.2.{host * 10 + number}"
+        for host in range(1, 11)
+        for number in range(5)
+    )
+    async with PeerDns(zone) as dns:
+        config = Config(hostname="gw.test", dns=Dns((dns.listen,)), routes={"direct": DIRECT})
+        found = await Ways(config, Resolver([dns.listen]), random.Random(1), ipv6=False).hops(DIRECT, "vast.test")
+    assert isinstance(found, list)
+    assert len(found) == HOPS
+    assert found[0].name == "h1.vast.test"

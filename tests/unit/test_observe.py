@@ -7,10 +7,12 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from gateway.observe import FLUSH_LINES, MailLog, setup_logging
+from gateway import observe
+from gateway.observe import AGAIN_S, FLUSH_LINES, MailLog, setup_logging
 
 
 def attempted(log: MailLog, *, reply: str = "250 2.0.0 ok") -> None:
@@ -134,3 +136,54 @@ def test_the_form_and_the_level_can_change() -> None:
     log.reconfigure(as_json=True, enabled=True)
     attempted(log)
     assert json.loads(stream.getvalue())["event"] == "delivered"
+
+
+def refused(
+    log: MailLog, *, client: str = "192.0.2.7", reason: str = "x", key: str = "shop", always: bool = False
+) -> None:
+    log.refused(door="smtp", key=key, client=client, reason=reason, text="No.", always=always)
+
+
+def test_the_same_refusal_is_told_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    stream, now = io.StringIO(), [100.0]
+    log = MailLog(stream, monotonic=lambda: now[0])
+    with caplog.at_level(logging.DEBUG, "gateway.mail"):
+        for _ in range(3):
+            refused(log)
+        assert stream.getvalue().count("\n") == 1
+        assert [record.getMessage() for record in caplog.records] == ["refused again: No."] * 2
+    refused(log, client="192.0.2.8")
+    refused(log, reason="y")
+    refused(log, key="web")
+    assert stream.getvalue().count("\n") == 4
+    now[0] += AGAIN_S - 1
+    refused(log)
+    refused(log, always=True)
+    assert stream.getvalue().count("\n") == 5
+    now[0] += AGAIN_S
+    refused(log)
+    assert stream.getvalue().count("\n") == 6
+
+
+def test_what_is_remembered_of_refusals_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observe, "MOST_TOLD", 10)
+    stream = io.StringIO()
+    log = MailLog(stream)
+    for number in range(11):
+        refused(log, client=f"192.0.2.{number}")
+    refused(log, client="192.0.2.10")
+    assert stream.getvalue().count("\n") == 11
+    refused(log, client="192.0.2.0")  # the oldest
+    assert stream.getvalue().count("\n") == 12
+
+
+def test_an_attempt_of_which_little_is_known_says_no_more() -> None:
+    stream = io.StringIO()
+    log = MailLog(stream)
+    known: dict[str, Any] = {"message": "eml_1", "to": "a@example.com", "route": "direct", "attempt": 0, "took_ms": 0}
+    nothing: dict[str, Any] = {"host": "", "address": "", "tls": "", "reply": ""}
+    log.attempted("expired", **known, **nothing, extra={"class": "MessageExpired"})
+    log.attempted("expired", **known, **(nothing | {"host": "mx.example.com", "reply": "450 later"}), extra={})
+    first, second = [line.partition(" ")[2] for line in stream.getvalue().splitlines()]
+    assert first == "expired id=eml_1 to=a@example.com route=direct attempt=0 ms=0 class=MessageExpired"
+    assert second.endswith('route=direct host=mx.example.com attempt=0 ms=0 reply="450 later"')

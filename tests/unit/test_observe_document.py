@@ -87,7 +87,7 @@ def write_all(log: MailLog) -> None:
     text = "from: this key may not send as other@example.com."
     log.refused(door="http", key="shop", client="192.0.2.7", reason="sender_not_allowed", text=text)
     for event in ATTEMPTS:
-        telling.tell(log, attempt(event))
+        telling.tell(log, [attempt(event)])
     log.reported(**REPORT, notice=NOTICE)
     log.reported(**REPORT, notice="", note="this sender has had too many notifications")
 
@@ -169,8 +169,13 @@ def texts(tree: ast.AST) -> Iterator[str]:
             yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
 
 
+def explained_texts() -> list[str]:
+    rows = re.findall(r"^\| `([^|]+)` \|", DOCUMENT[DOCUMENT.index(DAEMON) :], flags=re.MULTILINE)
+    return [text for row in rows for text in row.split("`, `")]
+
+
 def test_the_texts_that_are_explained_are_in_the_code() -> None:
-    explained = re.findall(r"^\| `([^`]+)` \|", DOCUMENT[DOCUMENT.index(DAEMON) :], flags=re.MULTILINE)
+    explained = explained_texts()
     assert len(explained) >= 20
     # To read all of the code as syntax would take seconds: a module with none of these words in a log has none of them.
     words = {max(text.split("…"), key=len)[:25] for text in explained}
@@ -178,6 +183,27 @@ def test_the_texts_that_are_explained_are_in_the_code() -> None:
     speaking = [one for one in modules if "logging.getLogger" in one and any(word in one for word in words)]
     written = {text for module in speaking for text in texts(ast.parse(module))}
     assert [text for text in explained if text not in written] == []
+
+
+def test_every_error_is_explained_and_once() -> None:
+    """What is of level error or comes with a traceback, but where it names the document that explains it."""
+    explained = explained_texts()
+    assert sorted(explained) == sorted(set(explained))
+    modules = [path.read_text() for path in (ROOT / "gateway").rglob("*.py")]
+    speaking = [ast.parse(one) for one in modules if "log.error(" in one or "log.exception(" in one]
+    errors = {text for tree in speaking for text in texts_of_errors(tree)}
+    assert len(errors) > 30
+    assert sorted(errors - set(explained)) == []
+
+
+def texts_of_errors(tree: ast.AST) -> Iterator[str]:
+    """As `texts`, of the calls whose text stands in them."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(
+                func=ast.Attribute(value=ast.Name("log"), attr="error" | "exception"), args=[ast.Constant() as text, *_]
+            ):
+                yield from (one for one in texts(text) if one != "…: …" and ".md" not in one)
 
 
 def test_headings_do_not_skip_a_level() -> None:

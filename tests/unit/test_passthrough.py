@@ -85,7 +85,7 @@ class Desk:
             dns=Dns(self.nameservers),
             pass_through=Settings(relays, (ip_network("10.0.0.0/8"),), self.limit),
         )
-        resolver = Resolver(self.nameservers, lifetime_s=0.3)
+        resolver = Resolver(self.nameservers)
         return PassThrough(config, self.store, resolver, clock=self.clock, log=MailLog(self.log), ca=self.ca)
 
     def message(self, *to: str, pieces: tuple[bytes, ...] = (CONTENT,)) -> NewMessage:

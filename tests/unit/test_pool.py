@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.config import Delivery
+from gateway.config import Delivery, HopTls
 from gateway.delivery.pool import Pool
 from gateway.delivery.session import Failure, Hop, Session
 from tests.fakes.hop import QUICK, hop, mail
@@ -166,6 +166,38 @@ async def test_a_host_that_never_answered_costs_one_place_whatever_there_is_for_
         assert heard[0].word.stage == "greeting"
         assert len(dead.conversations) == 1
         assert pool.connections == 1
+
+
+async def test_an_address_under_many_names_is_one_host() -> None:
+    async with FakeMx({"connect": [Do()]}) as dead:
+        pool = Pool(settings())
+        names = [f"mx.parked{number}.test" for number in range(5)]
+        wanting = [asyncio.get_running_loop().create_task(pool.open(hop(dead, name=name))) for name in names]
+        await met(dead, 1)
+        assert pool.connections == 1
+        heard = await asyncio.wait_for(asyncio.gather(*wanting), 60)
+        assert all(isinstance(one, Failure) and one.word.stage == "greeting" for one in heard)
+        assert len(dead.conversations) == 1
+
+
+async def test_nobody_hears_the_name_of_another_host() -> None:
+    async with FakeMx() as gone:
+        pass  # nobody listens there any more
+    pool = Pool(settings())
+    heard = await asyncio.gather(*[pool.open(hop(gone, name=name)) for name in ("one.test", "two.test")])
+    said = [one.word.text for one in heard if isinstance(one, Failure)]
+    assert [text.split(" port ")[0] for text in said] == ["cannot connect to one.test", "cannot connect to two.test"]
+
+
+async def test_a_host_that_is_not_who_one_wanted_may_be_who_another_wants() -> None:
+    async with FakeMx() as host:
+        pool = Pool(settings())
+        strict = asyncio.get_running_loop().create_task(pool.open(hop(host, tls=HopTls.STARTTLS)))
+        await asyncio.sleep(0)
+        await opened(pool, hop(host))
+        failure = await strict
+        assert isinstance(failure, Failure)
+        assert failure.word.stage == "starttls"
 
 
 async def test_once_a_host_has_answered_the_others_follow_at_once() -> None:

@@ -5,6 +5,7 @@ import io
 from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 from gateway.budget import SMALL_BYTES, Budget
 from gateway.config import Config, Dns, Limit, Listen, Unit
@@ -170,11 +171,11 @@ async def test_relays_that_requests_may_name(tmp_path: Path) -> None:
 def test_the_form_of_the_log() -> None:
     stream = io.StringIO()
     log = MailLog(stream)
-    told = {"door": "http", "key": "a", "client": PEER, "reason": "x"}
-    log.refused(**told, text="one")
+    told: dict[str, Any] = {"door": "http", "key": "a", "client": PEER, "text": ""}
+    log.refused(**told, reason="one")
     log.reconfigure(as_json=True, enabled=True)
-    log.refused(**told, text="two")
+    log.refused(**told, reason="two")
     log.reconfigure(as_json=True, enabled=False)
-    log.refused(**told, text="three")
+    log.refused(**told, reason="three")
     lines = stream.getvalue().splitlines()
     assert [line[0] for line in lines] == ["2", "{"]

@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import ipaddress
 import re
+import socket
 import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -126,7 +127,23 @@ def test_listeners_are_known_by_their_address() -> None:
 
     implicit = dataclasses.replace(two, tls=tree.ListenerTls.IMPLICIT, auth=tree.Auth.OPTIONAL)
     change = _change(old, smtp=tree.Smtp((one, implicit)))
-    assert (change.applied, change.restart) == (("smtp.listeners[1].auth",), ("smtp.listeners[1].tls",))
+    assert (change.applied, change.restart) == ((), ("smtp.listeners[1].tls", "smtp.listeners[1].auth"))
+    assert change.config.smtp.listeners == (one, two)
+
+
+def test_a_listener_with_other_tls_goes_on_wholly_as_it_was() -> None:
+    """With half of the change nobody could authenticate there: neither in clear nor over TLS."""
+    clear = SmtpListener(Listen("127.0.0.1", 1), plaintext_auth=True)
+    old = dataclasses.replace(BASE, smtp=tree.Smtp((clear,)))
+    change = _change(old, smtp=tree.Smtp((SmtpListener(clear.listen, tls=tree.ListenerTls.STARTTLS),)))
+    assert (change.applied, change.restart) == ((), ("smtp.listeners[0].tls", "smtp.listeners[0].plaintext_auth"))
+    assert change.config == old
+
+    open_ = HttpListener(Listen("0.0.0.0", 1), insecure=True)
+    old = dataclasses.replace(BASE, http=tree.Http((open_,)))
+    change = _change(old, http=tree.Http((HttpListener(open_.listen, tls=tree.ListenerTls.IMPLICIT),)))
+    assert (change.applied, change.restart) == ((), ("http.listeners[0].tls", "http.listeners[0].insecure"))
+    assert change.config == old
 
 
 def test_http_listeners_and_the_admin_address() -> None:
@@ -231,6 +248,57 @@ async def test_a_bad_file_changes_nothing_and_names_every_line(
     assert parts.says == []
     assert "line 4: limits.connections" in caplog.text
     assert "line 5: no_such_key" in caplog.text
+
+
+async def test_a_fault_of_ours_changes_nothing_and_ends_nothing(
+    running: Config, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any, **__: Any) -> Config:
+        raise ValueError("a bug")
+
+    parts = Parts()
+    reloader = parts.reloader(running)
+    monkeypatch.setattr(configfile, "load", fails)
+    with pytest.raises(ConfigError, match="ValueError"):
+        await reloader.reload()
+    assert reloader.last is not None
+    assert reloader.last.problems == ("the gateway failed over it (ValueError); its log says where",)
+    assert "a bug" in caplog.text, "with its traceback"
+    assert "nothing was changed" in caplog.text
+
+    monkeypatch.undo()
+    _write(running, "hostname: b.test")
+    monkeypatch.setattr(parts, "second", fails)
+    with pytest.raises(ConfigError, match="ValueError"):
+        await parts.reloader(running).reload()
+    assert parts.says == ["prepared"]
+
+
+async def test_a_name_that_the_file_does_not_give_stays(running: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DNS knows the machine's own, and may be away."""
+    _write(running, "")
+    monkeypatch.setattr(socket, "getfqdn", lambda: "localhost")
+    parts = Parts()
+    reloader = parts.reloader(running)
+    outcome = await reloader.reload()
+    assert (outcome.applied, outcome.restart) == ((), ())
+    assert reloader.config.hostname == "a.test"
+
+
+async def test_the_file_is_read_once_with_its_warnings(running: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = 0
+    text = configfile._text
+
+    def count(*given: Any) -> str | None:
+        nonlocal read
+        read += 1
+        return text(*given)
+
+    monkeypatch.setattr(configfile, "_text", count)
+    _write(running, 'routes: {direct: {type: mx, min_tls: "1.0"}}')
+    outcome = await Parts().reloader(running).reload()
+    assert ["line 2" in warning and "TLS 1.0" in warning for warning in outcome.warnings] == [True]
+    assert read == 1
 
 
 async def test_half_of_a_configuration_is_none(running: Config) -> None:

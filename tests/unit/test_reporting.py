@@ -20,6 +20,7 @@ from gateway.message.model import Facts
 from gateway.observe import MailLog
 from gateway.runtime import Clock, IdSource, show_id, uuid7
 from gateway.store.queue import Attempt, Claimed, Leased, NewMessage, NewRecipient, Result
+from gateway.store.shown import Filter, Order, Verb
 from gateway.store.sqlite import SqliteStore
 
 START_MS = 1_800_000_000_000
@@ -130,6 +131,21 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     store = await SqliteStore.open(tmp_path / "gateway.db", clock=time.clock)
     yield Desk(store, time)
     await store.close()
+
+
+@pytest.mark.parametrize(("of_key", "route"), [("direct", "direct"), (None, "relay"), ("gone", "relay")])
+async def test_of_redirected_mail_it_goes_by_the_route_of_the_key(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, of_key: str | None, route: str
+) -> None:
+    """Where there is such a key, and such a route: else by that of the mail."""
+    monkeypatch.setattr(desk.reporter, "_route_of", {"shop": of_key}.get)
+    await desk.send("bob@partner.example")
+    order = Order(Verb.REDIRECT, route="relay")
+    assert await desk.store.operate(Filter(), order, desk.time.ms) == 1
+    await desk.settle(REFUSED)
+    desk.time.ms += int(reporting.GATHER_S * 1000) + 1
+    await desk.reporter.tell()
+    assert [due.route for due in await desk.store.due()] == [route]
 
 
 def read(notice: Claimed | NewMessage) -> Message:

@@ -3,11 +3,13 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from gateway.config import Listen
 from gateway.resolver import LookupFailed, Missing, Resolver, has_ipv6_route, has_route, lookup
+from gateway.resolver.nameserver import Nameserver
 from tests.fakes.dns import FakeDns
 
 ZONE = """
@@ -176,6 +178,43 @@ async def test_who_waits_for_a_cancelled_question_asks_itself(dns: FakeDns, reso
     assert isinstance(await second, tuple)
     with pytest.raises(asyncio.CancelledError):
         await first
+
+
+@pytest.mark.parametrize(
+    ("text", "asked", "warned"),
+    [
+        ("search lan\nnameserver 192.0.2.1\nnameserver 2001:db8::1 # ours\n", ["192.0.2.1", "2001:db8::1"], False),
+        ("nameserver 192.168.1\nnameserver 192.0.2.1\n", ["192.0.2.1"], True),
+        ("nameserver https://dns.example/\n", ["127.0.0.1"], True),
+        ("# nothing\nnameserver\noptions ndots:x\nsearch a..b\n\xff\n", ["127.0.0.1"], False),
+        (None, ["127.0.0.1"], False),
+    ],
+)
+def test_the_nameservers_of_the_system_whatever_its_file_says(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    text: str | None,
+    asked: list[str],
+    warned: bool,
+) -> None:
+    path = tmp_path / "resolv.conf"
+    monkeypatch.setattr(lookup, "RESOLV_CONF", path)
+    if text is not None:
+        path.write_text(text, encoding="latin-1")
+    resolver = Resolver()
+    resolver.reconfigure(())
+    assert [server.address for server in resolver._resolver.nameservers if isinstance(server, Nameserver)] == asked
+    assert ("is not the address of a nameserver" in caplog.text) is warned
+
+
+def test_a_file_of_nameservers_that_cannot_be_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lookup, "RESOLV_CONF", tmp_path)
+    Resolver()
+    assert f"{tmp_path} cannot be read: Is a directory; the nameserver on 127.0.0.1 is asked" in caplog.text
 
 
 def test_a_route_is_asked_from_the_kernel() -> None:

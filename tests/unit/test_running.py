@@ -1,9 +1,12 @@
-"""What `status` and `reload` print for people."""
+"""What `status` and `reload` print for people, and where there is nobody to ask."""
 
+import fcntl
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway import cli, control
 from gateway.cli import running
 
 STATUS: dict[str, Any] = {
@@ -69,3 +72,23 @@ def test_a_reload(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_times(seconds: int, expected: str) -> None:
     assert running._time(seconds) == expected
+
+
+@pytest.mark.parametrize(("command", "code", "words"), [("status", 3, "No daemon"), ("reload", 1, "no daemon serves")])
+def test_a_daemon_that_starts_or_stops_is_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, code: int, words: str
+) -> None:
+    """As while it migrates, before its control socket is there, and while it drains, when that has gone."""
+    argv = ["-c", str(tmp_path / "no.yaml"), command, "--data-dir", str(tmp_path)]
+    with (tmp_path / control.LOCK_NAME).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert cli.main(argv) == 75
+        assert f"the daemon of {tmp_path} is starting or stopping" in capsys.readouterr().err
+    assert cli.main(argv) == code
+    assert words in "".join(capsys.readouterr())
+
+
+def test_what_cannot_be_seen_is_no_daemon_that_is_gone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / control.LOCK_NAME).symlink_to(control.LOCK_NAME)
+    assert cli.main(["status", "--data-dir", str(tmp_path)]) == 75
+    assert "whether a daemon runs cannot be seen" in capsys.readouterr().err

@@ -510,6 +510,15 @@ async def test_a_user_has_the_connections_of_an_address(tmp_path: Path) -> None:
         writer.close()
 
 
+async def test_a_socket_that_cannot_be_removed_keeps_nobody_from_ending(tmp_path: Path) -> None:
+    """As on a file system that has become read-only; what is open may end."""
+    path, door = tmp_path / "submit.sock", LocalDoor()
+    async with serving(path, door):
+        path.unlink()
+        path.mkdir()
+    assert path.exists()
+
+
 async def test_the_socket_of_a_daemon_that_is_gone_is_replaced(tmp_path: Path) -> None:
     path, door = tmp_path / "submit.sock", LocalDoor()
     with socket.socket(socket.AF_UNIX) as left:

@@ -79,3 +79,11 @@ async def test_what_a_start_fails_with_is_said_once(caplog: pytest.LogCaptureFix
             await gateway.start()
         assert not gateway.errors
     assert caplog.text == ""
+
+
+def test_why_it_cannot_listen_names_the_place() -> None:
+    """A unix socket's is its path."""
+    busy = OSError(errno.EADDRINUSE, "another daemon listens on this socket", "/run/mail-gateway/submit.sock")
+    assert serve._explain(busy) == "/run/mail-gateway/submit.sock: another daemon listens on this socket"
+    assert "http.listeners" in serve._explain(OSError(errno.EADDRINUSE, "address already in use"))
+    assert "CAP_NET_BIND_SERVICE" in serve._explain(OSError(errno.EACCES, "permission denied"))

@@ -14,6 +14,7 @@ from gateway.errors import Reason, Refused, StoreFull
 from gateway.message.model import PIECE_BYTES
 from gateway.smtp.connection import KEEP_BYTES
 from gateway.smtp.peer import plain_address
+from tests.fakes.passing import Passing
 from tests.fakes.smtp_door import FakeDoor
 from tests.fakes.smtp_listener import (
     HELLO,
@@ -103,30 +104,34 @@ async def test_a_dripping_command_is_no_progress(door: FakeDoor) -> None:
 
 @on_both_loops
 async def test_slow_content_lives_and_dripping_content_does_not(door: FakeDoor) -> None:
-    async with serving(config(), door, timeout_s=0.6) as server:
-        async with client(server) as slow:
-            await ready(slow)
-            for _ in range(30):
-                await slow.say(b"x" * 198 + b"\r\n")
-                await asyncio.sleep(0.06)  # 3.3 kB/s for three timeouts
-            await slow.say(b".\r\n", "250 2.0.0 queued")
-        async with client(server) as dripping:
-            await ready(dripping)
-            closed = asyncio.get_running_loop().create_task(dripping.said("421 4.4.2"))
-            while not closed.done():
-                dripping.writer.write(b"x")
-                await asyncio.wait([closed], timeout=0.02)
-            await closed
+    line = b"x" * 98 + b"\r\n"
+    async with serving(config(), door, timeout_s=30) as server, client(server) as slow:
+        await ready(slow)
+        time = Passing(server)
+        for _ in range(18):  # 600 bytes in a second, for three timeouts
+            await time.send(slow, line * 30)
+            time.wait(5)
+        await slow.say(b".\r\n", "250 2.0.0 queued")
+    async with serving(config(), door, timeout_s=30) as server, client(server) as dripping:
+        await ready(dripping)
+        time = Passing(server)
+        for _ in range(6):  # 400, for one
+            await time.send(dripping, line * 20)
+            time.wait(5)
+        await dripping.said("421 4.4.2")
     assert len(door.accepted) == 1
 
 
 @on_both_loops
 async def test_a_commit_may_take_longer_than_a_timeout(door: FakeDoor) -> None:
     door.may_finish = asyncio.Event()
-    async with serving(config(), door, timeout_s=0.3) as server, client(server) as made:
+    async with serving(config(), door, timeout_s=30) as server, client(server) as made:
         await ready(made)
         await made.say(MESSAGE + b".\r\n")
-        await asyncio.sleep(0.6)
+        await door.finishing.wait()
+        time = Passing(server)
+        for _ in range(3):
+            time.wait(31)
         door.may_finish.set()
         await made.said("250 2.0.0 queued")
 

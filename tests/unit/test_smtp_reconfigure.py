@@ -74,6 +74,19 @@ async def test_a_certificate_elsewhere(door: FakeDoor, tmp_path: Path) -> None:
 
 
 @on_both_loops
+async def test_a_certificate_that_is_renewed_while_a_reload_is_prepared(door: FakeDoor, tmp_path: Path) -> None:
+    old = certs.make(tmp_path)
+    given = config(replace(HOME, tls=ListenerTls.IMPLICIT), tls=old)
+    async with serving(given, door) as server:
+        commit = await server.prepare(replace(given, hostname="other.example.com"))
+        new = certs.make(tmp_path)
+        assert server.reload_certificate()
+        commit()
+        async with client(server, ssl=new.client, server_hostname="localhost"):
+            pass
+
+
+@on_both_loops
 async def test_a_minimum_version(door: FakeDoor, tmp_path: Path) -> None:
     made = certs.make(tmp_path)
     listener = replace(HOME, tls=ListenerTls.IMPLICIT)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from trustme import KeyType
 
 from gateway.config import Auth, Limits, ListenerTls
 from gateway.errors import ConfigError
@@ -163,6 +164,34 @@ async def test_a_renewed_certificate_is_used_and_a_bad_one_is_not(door: FakeDoor
             async with client(server, ssl=new.client, **options):
                 pass
             await under_way.say(b"NOOP\r\n", "250")
+
+
+@on_both_loops
+@pytest.mark.parametrize("kinds", [(KeyType.RSA, KeyType.ECDSA), (KeyType.ECDSA, KeyType.RSA)], ids=["to EC", "to RSA"])
+@pytest.mark.parametrize("mode", [ListenerTls.STARTTLS, ListenerTls.IMPLICIT])
+async def test_a_key_of_another_kind_leaves_nothing_of_the_old_certificate(
+    door: FakeDoor, tmp_path: Path, mode: ListenerTls, kinds: tuple[KeyType, KeyType]
+) -> None:
+    """A context has a place for each kind of key, and would show either."""
+    old = certs.make(tmp_path, kind=kinds[0])
+    async with serving(config(replace(HOME, tls=mode), tls=old), door) as server:
+        new = certs.make(tmp_path, kind=kinds[1])
+        assert server.reload_certificate()
+        port = server.addresses[0].port
+
+        def greet(context: ssl.SSLContext) -> None:
+            if mode is ListenerTls.IMPLICIT:
+                with smtplib.SMTP_SSL("localhost", port, timeout=WAIT_S, context=context):
+                    return
+            with smtplib.SMTP("localhost", port, timeout=WAIT_S) as smtp:
+                smtp.starttls(context=context)
+
+        await in_thread(lambda: greet(new.client))
+        of_the_old_kind = old.client
+        of_the_old_kind.maximum_version = ssl.TLSVersion.TLSv1_2
+        of_the_old_kind.set_ciphers("aRSA" if kinds[0] is KeyType.RSA else "aECDSA")
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await in_thread(lambda: greet(of_the_old_kind))
 
 
 @on_both_loops

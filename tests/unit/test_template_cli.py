@@ -17,7 +17,7 @@ from gateway.cli import connect, template
 from gateway.control import ControlServer
 from gateway.errors import GatewayError
 from gateway.policy.templates import MAX_PART_BYTES, Templates
-from gateway.runtime import Clock, Supervisor
+from gateway.runtime import Clock
 from gateway.store.sqlite import SqliteStore
 from gateway.templates import TemplateManager
 
@@ -29,21 +29,16 @@ def answering(data: Path, directory: Path) -> Iterator[None]:
     stops: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
 
     async def serve() -> None:
-        failed: list[BaseException] = []
-        supervisor = Supervisor(
-            on_fatal=lambda name, error: failed.append(error), on_error=lambda name, error: failed.append(error)
-        )
         stop = asyncio.Event()
         stops.append((asyncio.get_running_loop(), stop))
         store = await SqliteStore.open(data / "gateway.db")
         manager = TemplateManager(store.records, Templates(store.records, directory), clock=Clock())
-        server = ControlServer(data, manager.actions(), supervisor)
+        server = ControlServer(data, manager.actions())
         await server.start()
         ready.set()
         await stop.wait()
         await server.stop()
         await store.close()
-        assert not failed
 
     thread = threading.Thread(target=asyncio.run, args=(serve(),))
     thread.start()

@@ -10,7 +10,7 @@ import stat
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,11 @@ import pytest
 from msgspec.structs import replace
 
 from gateway import cli
+from gateway.cli import connect
+from gateway.errors import StoreError
 from gateway.store import backupfile, db
 from gateway.store.queue import NewMessage
+from gateway.store.shown import Suspension
 from gateway.store.sqlite import SqliteStore
 from gateway.store.vault import load_master_key
 from tests.store.mail import Now, Post
@@ -65,24 +68,22 @@ class Shell:
         """Messages in a store of its own, with its key."""
         self.data.mkdir(mode=0o700, exist_ok=True)
         load_master_key(self.data)
+        self.ask(lambda store: store.enqueue_all(messages, None))
 
-        async def fill() -> None:
+    def ask(self, question: Callable[[SqliteStore], Coroutine[Any, Any, Any]]) -> Any:
+        """What the store answers."""
+
+        async def ask() -> Any:
             store = await SqliteStore.open(self.database)
-            await store.enqueue_all(messages, None)
+            answer = await question(store)
             await store.close()
+            return answer
 
-        asyncio.run(fill())
+        return asyncio.run(ask())
 
     def suspended(self) -> list[str]:
         """Why nothing is sent."""
-
-        async def ask() -> list[str]:
-            store = await SqliteStore.open(self.database)
-            reasons = [one.reason for one in await store.suspensions()]
-            await store.close()
-            return reasons
-
-        return asyncio.run(ask())
+        return [one.reason for one in self.ask(lambda store: store.suspensions())]
 
     def files(self) -> set[str]:
         return {path.name for path in self.data.iterdir()} - {"gateway.db-wal", "gateway.db-shm"}
@@ -156,6 +157,22 @@ def test_what_is_restored_is_sent_where_that_is_asked_for(shell: Shell, other: S
     assert "went on after it" in other.err
 
 
+@pytest.mark.parametrize("how", ["--deliver", "--moved", None])
+def test_what_a_restored_queue_will_not_do_is_said(shell: Shell, other: Shell, file: Path, how: str | None) -> None:
+    shell.store(shell.posts.message("a@example.com"), shell.posts.message("b@example.com", lifetime_ms=-1))
+    made = Suspension(0, None, None, None, "their storm", 0, None)
+    number = shell.ask(lambda store: store.suspend(made)).id
+    shell.run("backup", file)
+    assert other.run("restore", *([how] if how else []), file) == 0
+    assert "Too old by now, and failed at the start: 1 recipient.\n" in other.out
+    assert f"  everything (their storm): mail-gateway queue resume {number}\n" in other.out
+    assert (f"queue resume {number + 1}" in other.out) == (how is None)
+    shown = other.json("restore", "--force", *([how] if how else []), file)
+    assert shown["past_their_time"] == 1
+    in_force = [number] if how else [number, number + 1]
+    assert [one["number"] for one in shown["suspensions"]] == in_force
+
+
 def test_data_that_is_there_is_not_touched_unless_it_is_to_be_moved_aside(
     shell: Shell, other: Shell, file: Path
 ) -> None:
@@ -219,6 +236,12 @@ def test_a_backup_has_nowhere_to_go(shell: Shell, tmp_path: Path) -> None:
     assert shell.run("backup", tmp_path / "absent" / "b.tar") == 1
     assert shell.run("backup", tmp_path) == shell.run("backup", "/") == 1
     assert shell.run("export", "--mbox", tmp_path) == shell.run("export", "--mbox", "/") == 1
+    os.mkfifo(tmp_path / "pipe")
+    for command in (("backup",), ("export", "--mbox")):
+        assert shell.run(*command, tmp_path / "pipe") == 1
+        assert "is no plain file, and is not replaced: name another one" in shell.err
+        assert ("(- is standard output)" in shell.err) is (command == ("backup",))
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
     (shell.data / "master.key").unlink()
     assert shell.run("backup", tmp_path / "b.tar") == 75
     assert "without it the backup would be of no use" in shell.err
@@ -340,3 +363,37 @@ def test_a_damaged_message_is_named_and_the_others_are_exported(shell: Shell, tm
     assert shell.err.count("is not exported") == 2
     assert "1 message, 1 recipient" in shell.out
     assert len(list((tmp_path / "out").glob("*.eml"))) == 1
+
+
+def daemon_answers(monkeypatch: pytest.MonkeyPatch, *answers: Any) -> None:
+    """One after another, whatever is asked."""
+    left = iter(answers)
+
+    def ask(_desk: connect.Desk, _action: str, _args: dict[str, Any]) -> Any:
+        answer = next(left)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(connect.Desk, "ask_daemon", ask)
+
+
+def test_a_daemon_that_ends_ends_the_export(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    daemon_answers(monkeypatch, {"export": "x"}, None)
+    assert shell.run("export", tmp_path / "out") == 75
+    assert "the daemon ended, and the export with it: begin anew" in shell.err
+
+
+def test_a_store_that_is_away_damages_no_message(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: dict[str, Any] = {
+        "id": "eml_" + "0" * 24,
+        "fault": "",
+        "content": None,
+        "size": 9,
+        "number": 1,
+        "recipients": [],
+    }
+    away = StoreError("The store is closed.")
+    daemon_answers(monkeypatch, {"export": "x"}, {"messages": [shown], "end": True}, away)
+    assert shell.run("export", tmp_path / "out") == 75
+    assert shell.err == "mail-gateway: The store is closed.\n"

@@ -39,6 +39,13 @@ SELECT ?2 + row_number() OVER (ORDER BY recipient), message, recipient, 'held', 
 -- name: once_count
 SELECT count(*) FROM once
 
+-- name: past
+-- What is open and has no time left.
+SELECT count(*)
+FROM expiry e
+CROSS JOIN recipient r ON r.message = e.message
+WHERE e.at <= ?1 AND r.state IN ('queued', 'deferred', 'held', 'scheduled')
+
 -- name: last_event
 SELECT max(number) FROM (
     SELECT max(seq) AS number FROM event UNION ALL SELECT value FROM instance WHERE name = 'event_seq'

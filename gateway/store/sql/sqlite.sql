@@ -24,7 +24,18 @@ SELECT max(id) FROM message
 -- Names
 
 -- name: destination_find
-SELECT id FROM destination WHERE route = ?1 AND domain = ?2 AND seal IN (0, seal_of(id || '|' || ?1 || '|' || ?2))
+-- And whether its row, found by the number, says the same as the index, and fits its seal.
+SELECT f.id, EXISTS (
+    SELECT 1 FROM destination d
+    WHERE d.id = f.id AND +d.route = ?1 AND +d.domain = ?2 AND d.seal IN (0, seal_of(d.id || '|' || ?1 || '|' || ?2)))
+FROM destination f WHERE f.route = ?1 AND f.domain = ?2
+
+-- name: destination_reindex
+REINDEX destination
+
+-- name: destination_disown
+-- Its name is another's; no route has one with a blank.
+UPDATE destination SET route = 'damaged ' || id WHERE id = ?1
 
 -- name: destination_add
 INSERT INTO destination (id, route, domain, seal)
@@ -143,7 +154,7 @@ DELETE FROM ready WHERE destination = ?1 AND priority = ?2 AND key = ?3 AND reci
 
 -- name: claim_recipient
 -- Nothing where it is damaged.
-SELECT id, address, attempts, uncertain, notify, orcpt FROM recipient
+SELECT id, address, attempts, uncertain, notify, orcpt, reply, host FROM recipient
 WHERE message = ?1 AND id = ?2 AND destination = ?3
     AND seal IN (0, seal_of(message || '|' || id || '|' || address || '|' || destination || '|' || orcpt))
 
@@ -255,6 +266,21 @@ SELECT destination, priority, key, recipient, message FROM waiting WHERE (at, re
 -- name: waiting_drop
 DELETE FROM waiting WHERE (at, recipient) <= (?1, ?2)
 
+-- name: waiting_due
+-- Destinations with something due at ?1, by the index alone.
+WITH RECURSIVE present (id) AS (
+    SELECT min(destination) FROM waiting
+    UNION ALL
+    SELECT (SELECT min(destination) FROM waiting WHERE destination > present.id)
+    FROM present WHERE present.id IS NOT NULL
+)
+SELECT id FROM present
+WHERE id IS NOT NULL AND EXISTS (SELECT 1 FROM waiting WHERE destination = present.id AND at <= ?1)
+
+-- name: waiting_of
+-- By the index alone.
+SELECT at, recipient, destination FROM waiting WHERE destination = ?1 AND at <= ?2 ORDER BY at, recipient LIMIT ?3
+
 -- name: waiting_delete
 DELETE FROM waiting WHERE at = ?1 AND recipient = ?2
 RETURNING destination, priority, key, recipient, message, why
@@ -268,7 +294,8 @@ FROM leased WHERE owner <> ?1 OR until <= ?2 LIMIT ?3
 -- What was marked has had its try.
 UPDATE recipient SET state = 'failed', attempts = attempts + 1, next_at = 0, updated_at = ?3, uncertain = 1, reply = ?4,
     host = '', bounce_class = ?5, scope = ?6, stage = 'dot'
-WHERE message = ?1 AND id = ?2 RETURNING message, id, attempts
+WHERE message = ?1 AND id = ?2
+RETURNING id, attempts, address, (SELECT m.uuid FROM message m WHERE m.id = recipient.message)
 
 
 -- Expiring
@@ -288,9 +315,10 @@ WHERE r.message = ?1 AND r.state IN ('queued', 'deferred', 'held', 'scheduled')
 -- name: ready_remove
 -- Of both ranks of a priority (picking.py).
 DELETE FROM ready WHERE destination = ?1 AND priority IN (?2, ?2 + 3) AND key = ?3 AND recipient = ?4
+RETURNING recipient
 
 -- name: held_remove
-DELETE FROM held WHERE destination = ?1 AND recipient = ?2
+DELETE FROM held WHERE destination = ?1 AND recipient = ?2 RETURNING recipient
 
 -- name: recipient_expire
 UPDATE recipient SET state = 'failed', bounce_class = 'MessageExpired', stage = 'expire', next_at = 0, updated_at = ?3
@@ -349,14 +377,6 @@ SELECT r.message, r.id, r.state, r.destination, r.next_at, r.attempts, r.address
     m.recipients, m.pieces, m.expires_at, m.envelope_sender
 FROM recipient r CROSS JOIN message m ON m.id = r.message
 WHERE r.message = ?1 AND r.id = ?2 AND r.state IN ('queued', 'deferred', 'held', 'scheduled')
-
--- name: ready_out
--- Of both ranks of a priority (picking.py).
-DELETE FROM ready WHERE destination = ?1 AND priority IN (?2, ?2 + 3) AND key = ?3 AND recipient = ?4
-RETURNING recipient
-
--- name: held_out
-DELETE FROM held WHERE destination = ?1 AND recipient = ?2 RETURNING recipient
 
 -- name: held_add
 INSERT INTO held (destination, recipient, priority, key, message) VALUES (?1, ?2, ?3, ?4, ?5)
@@ -446,6 +466,10 @@ SELECT destination, count(*), min(recipient) FROM ready GROUP BY destination
 
 -- name: count_waiting
 SELECT destination, count(*), min(recipient), min(at) FROM waiting GROUP BY destination
+
+-- name: count_scheduled
+-- Of what waits; its index holds nothing else.
+SELECT destination, count(*) FROM waiting WHERE why = 'schedule' GROUP BY destination
 
 -- name: count_leased
 SELECT destination, count(*), min(recipient) FROM leased GROUP BY destination

@@ -1,0 +1,63 @@
+"""What came of messages in hand is written down here; then it is counted, logged and told.
+
+Guarantees: a result is written however long the store cannot be, and nobody hears of it before. What is given back and
+cannot be written stays leased: until its lease runs out, or the next start.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+from gateway.delivery import telling, untried
+from gateway.delivery.figures import DeliveryFigures
+from gateway.delivery.waits import Waits
+from gateway.errors import StoreError
+from gateway.observe import MailLog
+from gateway.runtime import Clock
+from gateway.store.queue import Attempt, Claimed, Due, Queue
+
+WRITE_RETRY_S: Final = 1.0
+
+log = logging.getLogger("gateway.delivery")
+
+
+class Ledger:
+    """`waits` learns of every attempt that was written down."""
+
+    def __init__(
+        self, queue: Queue, figures: DeliveryFigures, *, clock: Clock, log: MailLog, waits: Waits | None
+    ) -> None:
+        self._queue = queue
+        self._figures = figures
+        self._clock = clock
+        self._log = log
+        self._waits = waits
+
+    async def settle(self, attempts: Sequence[Attempt]) -> None:
+        """Until it is written: a worker that cannot record a delivery must not make another."""
+        while True:
+            try:
+                await self._queue.settle(attempts)
+                break
+            except StoreError as error:
+                log.error("results cannot be written, delivering waits: %s", error)  # noqa: TRY400 - cause in the text
+                await asyncio.sleep(WRITE_RETRY_S)
+        self.tell(attempts)
+
+    def tell(self, attempts: Sequence[Attempt]) -> None:
+        """These are written down."""
+        self._figures.settled(attempts)
+        telling.tell(self._log, attempts)
+        if self._waits is not None:
+            self._waits.tell(attempts)
+
+    async def give_back(self, messages: Sequence[tuple[Due, Claimed]]) -> None:
+        """Claimed and not tried, in one commit."""
+        if not messages:
+            return
+        now = self._clock.now_ms()
+        try:
+            await self._queue.settle([untried.give_back(claimed, due, now) for due, claimed in messages])
+        except StoreError as error:
+            log.warning("%d messages could not be given back: %s", len(messages), error)
