@@ -12,7 +12,7 @@ _REPLY_CHARACTERS: Final = 100  # of a remote reply in a table
 CONDITIONS: Final = ("id", "key", "account", "route", "domain", "to", "state", "older")
 _FILTER: Final = ("id", "key", "account", "route", "domain", "to", "state", "limit")
 _BLOCKED: Final = {
-    "backoff": "pause after a try",
+    "backoff": "pause before a try",
     "dns": "pause after a failed DNS lookup",
     "schedule": "its send time",
     "held": "held by an operator",

@@ -44,6 +44,7 @@ _WHY: Final = {
     "lease": "An attempt has it in hand now.",
     "connections": "It is its turn: it is tried as soon as its destination has a connection for it.",
 }
+_UNTRIED: Final = "Nobody was reached for its destination a moment ago: it was not tried, and is then."
 _TLS: Final = {
     HopTls.NONE: "none",
     HopTls.OPPORTUNISTIC: "if the host offers it, else in clear",
@@ -218,7 +219,7 @@ def _recipient(one: RecipientView, key: str, suspensions: Sequence[Suspension]) 
 
 def _why(one: RecipientView, key: str, suspensions: Sequence[Suspension]) -> str:
     if one.blocked_by != "suspended":
-        return _WHY[one.blocked_by]
+        return _UNTRIED if one.blocked_by == "backoff" and not one.attempts else _WHY[one.blocked_by]
     numbers = [
         f"{s.id}{f' ({s.reason})' if s.reason else ''}"
         for s in suspensions

@@ -77,7 +77,7 @@ def test_every_queued_recipient_says_why_and_when(daemon: Daemon) -> None:
         assert one["blocked_by"] == "backoff"
         assert one["next_attempt_at"] == said["next_attempt_at"]
         assert one["last_reply"]
-    assert "pause after a try" in daemon.cli("queue", "list")
+    assert "pause before a try" in daemon.cli("queue", "list")
     explained = daemon.cli("queue", "explain", id_)
     assert "The last try failed; it is tried again then." in explained
     assert f"next attempt:    {said['next_attempt_at']}" in explained

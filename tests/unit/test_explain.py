@@ -107,6 +107,18 @@ async def test_what_waits_says_why_until_when_and_what_to_do(tmp_path: Path) -> 
     assert host["tls"] == "if the host offers it, else in clear"
 
 
+async def test_what_was_put_off_says_that_nobody_was_reached(tmp_path: Path) -> None:
+    async with desk(tmp_path) as office:
+        message = await office.accept("ann@example.com")
+        (claimed,) = await claim_all(office.store, START_MS + LEASE_MS)
+        put_off = attempt(claimed, State.DEFERRED, at=START_MS, next_at=START_MS + MINUTE_MS, reply="cannot connect")
+        untried = structs.replace(put_off.results[0], attempts=0, event=None)
+        await office.store.settle([structs.replace(put_off, results=(untried,), tried=False)])
+        recipient, _ = await office.one(message)
+    assert (recipient["attempts"], recipient["last_reply"]) == (0, "cannot connect")
+    assert recipient["why"] == "Nobody was reached for its destination a moment ago: it was not tried, and is then."
+
+
 async def test_a_policy_of_the_domain_is_named(tmp_path: Path) -> None:
     async with desk(tmp_path) as office:
         _, way = await office.one(await office.accept("ann@example.net"))
