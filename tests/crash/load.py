@@ -7,6 +7,7 @@ daemon's doing. Each message has a recipient of its own, which is its name every
 import asyncio
 import json
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -23,6 +24,7 @@ class Notes:
     acknowledged: dict[str, str] = field(default_factory=dict)  # -> message id
     refused: dict[str, str] = field(default_factory=dict)  # -> the reply
     unanswered: set[str] = field(default_factory=set)  # the daemon went away during the transaction
+    accept_s: list[float] = field(default_factory=list)  # how long each acknowledgement took
 
 
 class Load:
@@ -88,6 +90,7 @@ class Load:
             if self._stop.is_set():
                 break
             recipient = f"m{number:06d}@example.net"
+            began = time.monotonic()
             try:
                 id_, reply = await asyncio.wait_for(door.submit(recipient), 30)
             except (OSError, EOFError, ConnectionError):
@@ -97,6 +100,7 @@ class Load:
                 continue
             if id_:
                 self.notes.acknowledged[recipient] = id_
+                self.notes.accept_s.append(time.monotonic() - began)
             else:
                 self.notes.refused[recipient] = reply
                 door.client.close()
