@@ -6,6 +6,8 @@ import os
 import random
 import shutil
 import socket
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -125,3 +127,13 @@ def rss_mb(pids: list[int]) -> float:
         except OSError:
             continue
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def python_for_all() -> str:
+    """An interpreter of this version that others than root can use, too."""
+    code = "import os, sys; os.setuid(12345); import importlib.readers; print(sys.version_info[:2])"
+    for name in (sys.executable, "/usr/bin/python3"):
+        done = subprocess.run([name, "-c", code], capture_output=True, text=True, check=False, cwd="/", timeout=30)
+        if done.stdout.strip() == str(sys.version_info[:2]):
+            return name
+    return missing("this interpreter is root's alone")

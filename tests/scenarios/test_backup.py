@@ -18,7 +18,7 @@ from tests.crash.load import Load
 from tests.peers import opendkim
 from tests.peers.client import message_bytes, smtp_send
 from tests.peers.daemon import ROOT, Daemon, relay_to
-from tests.peers.process import missing, wait_until
+from tests.peers.process import missing, python_for_all, wait_until
 from tests.peers.sink import Sink
 from tests.peers.status import status
 from tests.store.test_schemas import load
@@ -172,18 +172,6 @@ def command(python: str, data_dir: Path, *arguments: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-
-
-def python_for_all() -> str:
-    """An interpreter of this version that others than root can use, too."""
-    code = f"import os, sys; os.setuid({OWNER}); import importlib.readers; print(sys.version_info[:2])"
-    for name in (sys.executable, "/usr/bin/python3"):
-        done = subprocess.run([name, "-c", code], capture_output=True, text=True, check=False, cwd="/", timeout=30)
-        if done.stdout.strip() == str(sys.version_info[:2]):
-            break
-    else:
-        missing("this interpreter is root's alone")
-    return name
 
 
 def owners(directory: Path) -> set[int]:

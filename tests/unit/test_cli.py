@@ -18,7 +18,7 @@ import pytest
 from gateway import cli, configfile
 from gateway.app import Gateway
 from gateway.cli import connect
-from tests.peers.process import missing
+from tests.peers.process import python_for_all
 
 ROOT = Path(__file__).parents[2]
 SECRET = "cfg_0123456789abcdefghijklmnop"
@@ -660,18 +660,6 @@ def test_a_terminal_of_few_letters(shell: Shell) -> None:
     assert b"gr\\xfc\\xdfe" in plain.stdout
 
 
-def _python_for_all() -> str:
-    """An interpreter of this version that others than root can use, too."""
-    code = f"import os, sys; os.setuid({OWNER}); import importlib.readers; print(sys.version_info[:2])"
-    for name in (sys.executable, "/usr/bin/python3"):
-        done = subprocess.run([name, "-c", code], capture_output=True, text=True, check=False, cwd="/", timeout=30)
-        if done.stdout.strip() == str(sys.version_info[:2]):
-            break
-    else:
-        missing("this interpreter is root's alone")
-    return name
-
-
 def _open_to_all(directory: Path) -> None:
     for one in (directory, *directory.parents):
         if one.stat().st_mode & 0o011 != 0o011:  # pytest's own, as deep as it made them
@@ -680,7 +668,7 @@ def _open_to_all(directory: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_root_checks_what_the_daemon_can_read(shell: Shell) -> None:
-    python = _python_for_all()
+    python = python_for_all()
     _open_to_all(shell.directory)
     secret = shell.directory / "shop.key"
     secret.write_text("0123456789abcdefghijklmnop\n")
@@ -699,7 +687,7 @@ def test_root_checks_what_the_daemon_can_read(shell: Shell) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_root_leaves_no_file_of_its_own(shell: Shell) -> None:
-    python = _python_for_all()
+    python = python_for_all()
     _open_to_all(shell.directory)
     shell.data.mkdir()
     os.chown(shell.data, OWNER, OWNER)
