@@ -46,7 +46,7 @@ def _beginning() -> Iterator[None]:
     def end(*_: object) -> None:
         os._exit(0)
 
-    heeded = ((signal.SIGTERM, end), (signal.SIGINT, end), (signal.SIGHUP, signal.SIG_IGN))
+    heeded = ((signal.SIGHUP, signal.SIG_IGN), (signal.SIGINT, end), (signal.SIGTERM, end))
     before = [(number, signal.signal(number, handler)) for number, handler in heeded]
     try:
         yield

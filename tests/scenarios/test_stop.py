@@ -158,7 +158,7 @@ def test_signals_from_the_first_moment(make_daemon: MakeDaemon, sink: Sink, tmp_
     daemon = make_daemon(relay_to(sink.port), source=broken_twin(tmp_path / "twin", "app/__init__.py", loading, slow))
     for number in (signal.SIGTERM, signal.SIGINT):
         with _starting(daemon, command) as process:
-            wait_until(lambda process=process: _ignores_hangup(process), "it heeds signals", 60)  # type: ignore[misc]  # a default is no parameter
+            wait_until(lambda process=process: _heeds_signals(process), "it heeds signals", 60)  # type: ignore[misc]  # a default is no parameter
             process.send_signal(signal.SIGHUP)
             process.send_signal(number)
             assert process.wait(60) == 0, daemon.tail()
@@ -184,14 +184,21 @@ def _status(daemon: Daemon) -> subprocess.CompletedProcess[str]:
     )
 
 
-def _ignores_hangup(process: subprocess.Popen[bytes]) -> bool:
-    """Whether it has begun to say what signals do."""
+def _heeds_signals(process: subprocess.Popen[bytes]) -> bool:
+    """Whether it has said what signals do: it hears of a stop, and of no hangup (which nohup ignores for it)."""
     try:
         lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
     except OSError:
         return False
-    ignored = next((line.split()[1] for line in lines if line.startswith("SigIgn:")), "0")
-    return bool(int(ignored, 16) >> (signal.SIGHUP - 1) & 1)
+    caught, ignored = (
+        next((int(line.split()[1], 16) for line in lines if line.startswith(name)), 0)
+        for name in ("SigCgt:", "SigIgn:")
+    )
+    return bool(_has(caught, signal.SIGTERM) and _has(ignored, signal.SIGHUP))
+
+
+def _has(mask: int, number: signal.Signals) -> int:
+    return mask >> (number - 1) & 1
 
 
 def test_an_interrupt_in_a_reload(make_daemon: MakeDaemon, sink: Sink, tmp_path: Path) -> None:
