@@ -3,8 +3,9 @@
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 ARGS :=
-# Options of the tests: make test TESTS='-k backup'
+# Options of the tests: make test TESTS='-k backup'; and of the slow ones besides.
 TESTS :=
+SLOW :=
 # Half of what the tests do is waiting: two workers more than there are cores.
 WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 2)
 # Compiled files of tests and package are kept: without them every process of a run compiles all of it anew.
@@ -22,7 +23,7 @@ test: .venv/ready-dev
 
 # All tests, with more examples. The slow ones, one after the other: they use real daemons and measure themselves.
 test-full: .venv/ready-dev
-	@GATEWAY_FUZZ_EXAMPLES=200 $(BIN)/pytest -q $(TESTS) -n $(WORKERS); fast=$$?; $(BIN)/pytest -q $(TESTS) -m slow && exit $$fast
+	@GATEWAY_FUZZ_EXAMPLES=200 $(BIN)/pytest -q $(TESTS) -n $(WORKERS); fast=$$?; $(BIN)/pytest -q $(TESTS) $(SLOW) -m slow && exit $$fast
 
 check: .venv/ready-dev
 	@$(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ."; exit 1; }
