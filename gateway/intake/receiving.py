@@ -23,6 +23,7 @@ from gateway.intake.admission import Admission, unique
 from gateway.message import address, fixup, labels, priority, recode
 from gateway.message.composing import BodySeen
 from gateway.message.model import BY_POLICY, PIECE_BYTES, TLS_OPTIONAL, TLS_REQUIRED, Facts, SmtpEnvelope
+from gateway.message.received import received_field
 from gateway.policy import senders
 from gateway.policy.auth import Principal
 from gateway.runtime import show_id, show_uuid, uuid7
@@ -194,7 +195,7 @@ class Receiving:
         envelope = self._envelope
         hostname = self._admission.config.hostname
         date = _date(now_ms // 1000)
-        received = fixup.received(
+        received = received_field(
             helo=envelope.helo,
             peer=envelope.peer,
             by=hostname,

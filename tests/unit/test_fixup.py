@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.message import fixup
+from gateway.message.received import received_field
 
 RECEIVED = b"Received: from x ([192.0.2.1])\r\n\tby y with ESMTP id z;\r\n\tnow\r\n"
 DATE = b"Date: Fri, 02 Jan 2026 03:04:05 +0000\r\n"
@@ -224,7 +225,7 @@ def test_counts_received_and_long_lines() -> None:
 
 
 def test_received() -> None:
-    field = fixup.received(
+    field = received_field(
         helo="client.example",
         peer="192.0.2.1",
         by="mail.example.com",
@@ -243,13 +244,13 @@ def test_received() -> None:
 
 @given(helo=st.text(), peer=st.text(), name=st.text(), recipient=st.text())
 def test_received_is_safe_whatever_the_client_says(helo: str, peer: str, name: str, recipient: str) -> None:
-    field = fixup.received(
+    field = received_field(
         helo=helo, peer=peer, peer_name=name, by="b", protocol="SMTP", id="i", for_=recipient, date="d"
     )
     start = rb"Received: from [!-~]+ \((?:[!-~]+ )?[!-~]+\)\r\n\tby b with SMTP id i"
     assert re.fullmatch(start + rb"(?:\r\n\tfor <[!-~]+>)?;\r\n\td\r\n", field)
     assert max(map(len, field.split(b"\r\n"))) <= 998
-    assert b"[IPv6:2001:db8::1]" in fixup.received(
+    assert b"[IPv6:2001:db8::1]" in received_field(
         helo="h", peer="2001:db8::1", by="b", protocol="SMTP", id="i", for_=None, date="d"
     )
 
