@@ -177,16 +177,6 @@ def test_a_twin_without_seals_is_caught(
 
 
 @pytest.fixture
-def now() -> Now:
-    return Now()
-
-
-@pytest.fixture
-def post(now: Now) -> Post:
-    return Post(now)
-
-
-@pytest.fixture
 async def store(tmp_path: Path, now: Now) -> AsyncIterator[SqliteStore]:
     opened = await SqliteStore.open(tmp_path / "queue.db", clock=now.clock)
     yield opened

@@ -27,16 +27,6 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "queue.db"
 
 
-@pytest.fixture
-def now() -> Now:
-    return Now()
-
-
-@pytest.fixture
-def post(now: Now) -> Post:
-    return Post(now)
-
-
 def alter(path: Path, sql: str, *values: object) -> None:
     other = apsw.Connection(str(path))
     other.execute(sql, values)

@@ -14,16 +14,6 @@ from tests.store.mail import Now, Post, claim_all, destination
 
 
 @pytest.fixture
-def now() -> Now:
-    return Now()
-
-
-@pytest.fixture
-def post(now: Now) -> Post:
-    return Post(now)
-
-
-@pytest.fixture
 async def store(tmp_path: Path, now: Now) -> AsyncIterator[SqliteStore]:
     opened = await SqliteStore.open(tmp_path / "queue.db", clock=now.clock)
     yield opened

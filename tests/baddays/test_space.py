@@ -192,16 +192,6 @@ async def test_the_ballast_is_held_while_there_is_plenty(tmp_path: Path) -> None
     assert not ballast.is_held
 
 
-@pytest.fixture
-def now() -> Now:
-    return Now()
-
-
-@pytest.fixture
-def post(now: Now) -> Post:
-    return Post(now)
-
-
 class Roomy:
     """A store whose disk has no room until some is made."""
 
