@@ -30,6 +30,11 @@ _LIFE_MS: Final = 5 * DAY_MS
 _GROUP: Final = 20_000  # messages of a transaction
 _KEYS: Final = ("shop", "news", "alerts", "app")
 _LINE: Final = b"The quick brown fox jumps over the lazy dog, again and again.\r\n"
+_STATEMENTS: Final = {
+    "destination": ("destination_find", "destination_add"),
+    "key": ("key_find", "key_ref_add"),
+    "account": ("account_find", "account_add"),
+}
 _ACCEPTED: Final = '{"door":"smtp","client":"192.0.2.1"}'
 _DEFERRED: Final = '{"reply":"451 4.3.0 later","host":"mx.test","stage":"mail","attempt":1}'
 _REPLY: Final = "451 4.3.0 later"
@@ -101,6 +106,7 @@ class _Filler:
         last = self._number("message_last")
         self._ids = IdSource(Clock(now_ms=lambda: self._created), last=last)
         self._seq = self._number("event_last")
+        self._account = 0
         header = b"From: a@example.com\r\nTo: you@example.net\r\nSubject: queued\r\nMessage-ID: <q@example.com>\r\n\r\n"
         body = _LINE * max(1, (shape.size - len(header)) // len(_LINE))
         hasher = BodyHasher()
@@ -135,6 +141,7 @@ class _Filler:
         self._database.begin()
         route, domain = (shape.by_domain, GIANT) if shape.relay is None else (shape.relay, "")
         giant = self._learn("destination", (route, domain)) if giant_due else 0
+        self._account = self._learn("account", ("shop",))
         names = [f"d{number}.test" for number in range(shape.domains)]
         small = [self._learn("destination", (shape.by_domain, name)) for name in names]
         bulk, *keys = (self._learn("key", (name,)) for name in (BULK, *_KEYS))
@@ -162,7 +169,7 @@ class _Filler:
         add("recipient_add", (message, recipient, address, one.destination, at, 0, ""))
         add("expiry_add", (expires_at, message))
         self._seq += 1
-        add("event_add", (self._seq, message, recipient, "accepted", at, _ACCEPTED))
+        add("event_add", (self._seq, message, recipient, "accepted", at, _ACCEPTED, self._account))
         if not one.at:
             add("ready_add", (one.destination, 1, one.key, recipient, message))
             return
@@ -183,22 +190,22 @@ class _Filler:
         add("recipient_settle", tried)
         add("waiting_add", (one.at, recipient, one.destination, picking.retried(1), one.key, message, "backoff"))
         self._seq += 1
-        add("event_add", (self._seq, message, recipient, "deferred", at, _DEFERRED))
+        add("event_add", (self._seq, message, recipient, "deferred", at, _DEFERRED, self._account))
         attempt = (message, self._seq, one.destination, self._shape.by_domain, at, at, "mx.test", "192.0.2.25", "", 1)
         add("attempt_add", attempt)
 
     def _message(self, id_: int, key: int, at: int, expires_at: int) -> Row:
         sender = "a@example.com"
         who = (id_, uuid7(at), "shop", key, "smtp", sender, sender, "queued", "q@example.com")
-        return (*who, *self._facts, 0, "[]", "{}", at, expires_at, 1, 1, 1, "", 0)
+        return (*who, *self._facts, 0, "[]", "{}", at, expires_at, 1, 1, 1, "", 0, self._account, "", "")
 
     def _write(self, rows: dict[str, list[Row]]) -> None:
         for name, some in rows.items():
             self._database.cursor().executemany(self._sql[name], some).fetchall()
 
     def _learn(self, kind: str, values: Row) -> int:
-        """The number of a destination or a key."""
-        find, add = {"destination": ("destination_find", "destination_add"), "key": ("key_find", "key_ref_add")}[kind]
+        """The number of a destination, a key or an account."""
+        find, add = _STATEMENTS[kind]
         row = self._execute(find, values) or self._execute(add, values)
         assert row is not None
         return int(row[0])

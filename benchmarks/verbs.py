@@ -23,7 +23,8 @@ from benchmarks.systems import scratch
 from gateway.events import BounceClass, EventType, Scope, State
 from gateway.message.model import Facts
 from gateway.runtime import Clock, IdSource, uuid7
-from gateway.store.queue import Attempt, Claimed, NewMessage, NewRecipient, Result
+from gateway.store.newmail import NewMessage, NewRecipient
+from gateway.store.queue import Attempt, Claimed, Result
 from gateway.store.shown import Filter
 from gateway.store.sqlite import SqliteStore
 

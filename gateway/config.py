@@ -11,6 +11,8 @@ from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
+from gateway.keyterms import Brakes, Duplicates, KeyRetention, Limit, Mode, Unit
+
 MB = 1_000_000
 HOUR_S = 3600
 DAY_S = 24 * HOUR_S
@@ -18,7 +20,10 @@ DATA_DIR = Path("/var/lib/mail-gateway")
 DATABASE = Path("gateway.db")
 MAX_MESSAGE = 35 * MB
 DEFAULT_ROUTE = "direct"
-_PERIODS = {1: "s", 60: "min", HOUR_S: "hour", DAY_S: "day"}
+CAPTURED = "(capture)"  # routes of the gateway's own, which no configuration can name
+SIMULATED = "(simulator)"
+AUTH_FAILURES = Limit(Unit.REQUESTS, 10, 60, 10)
+PASSED_THROUGH = Limit(Unit.MESSAGES, 30, 60, 30)
 
 Network = IPv4Network | IPv6Network
 
@@ -86,11 +91,11 @@ class Signing(StrEnum):
     RSA_AND_ED25519 = "rsa+ed25519"  # two fields; never Ed25519 alone: too few verify it
 
 
-class Duplicates(StrEnum):
-    """What becomes of a recipient that may have been delivered when a process or a connection died."""
+class Role(StrEnum):
+    """Whose mail an SMTP listener takes."""
 
-    AT_LEAST_ONCE = "at_least_once"  # tried again
-    AT_MOST_ONCE = "at_most_once"  # failed
+    SUBMISSION = "submission"
+    RETURN_PATH = "return_path"  # what comes back: bounces, complaints, unsubscriptions; from anybody, to our tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +116,9 @@ class Http:
     listeners: tuple[HttpListener, ...] = (HttpListener(),)
     admin: Listen | None = Listen("127.0.0.1", 8026)  # metrics and health; None: off
     trusted_proxies: tuple[Network, ...] = ()  # whose X-Forwarded-For says who the client is
+    public_url: str | None = (
+        None  # how recipients reach a listener: for tracking and unsubscribing; no slash at its end
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,39 +132,13 @@ class SmtpListener:
     plaintext_auth: bool | None = None  # None: only on a loopback address
     bare_newlines: BareNewlines | None = None  # None: convert on loopback and where networks are given, else reject
     networks: tuple[tuple[Network, str], ...] = ()
+    role: Role = Role.SUBMISSION
 
 
 @dataclass(frozen=True, slots=True)
 class Smtp:
     listeners: tuple[SmtpListener, ...] = (SmtpListener(),)
-
-
-class Unit(StrEnum):
-    """What a limit of a key counts."""
-
-    REQUESTS = "requests"
-    MESSAGES = "messages"
-    RECIPIENTS = "recipients"
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """A rate of a key: `count` in `period_s` seconds, as a token bucket that holds `burst`."""
-
-    unit: Unit
-    count: int
-    period_s: int
-    burst: int
-
-    @property
-    def rate(self) -> str:
-        """`100/min`."""
-        return f"{self.count}/{_PERIODS.get(self.period_s, f'{self.period_s}s')}"
-
-    def __str__(self) -> str:
-        """As the command line takes it: `recipients=100/min,burst=200`."""
-        burst = f",burst={self.burst}" if self.burst != self.count else ""
-        return f"{self.unit.value}={self.rate}{burst}"
+    feedback: tuple[str, ...] = ()  # addresses to which others send complaints (RFC 5965), on a return_path listener
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +148,7 @@ class Limits:
     attachments: int = 100
     connections_per_ip: int = 50
     connections: int = 2000
-    auth_failures: Limit = Limit(Unit.REQUESTS, 10, 60, 10)  # of one client address, and for one user name
+    auth_failures: Limit = AUTH_FAILURES  # of one client address, and for one user name
     buffers: int = 256 * MB  # content in hand, both doors together
     backlog_messages: int = 5_000_000  # limits.backlog: queued messages, and bytes in the database, at most
     backlog_bytes: int = 50_000 * MB
@@ -239,6 +221,7 @@ class Domain:
     name: str
     dkim: tuple[DkimKey, ...] = ()
     require_dkim: bool = False
+    return_path: str | None = None  # the domain of envelope senders, which a listener of role return_path takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +242,10 @@ class KeyConfig:
     rewrite_from: str | None = None  # the From address and envelope sender that SMTP mail gets in place of its own
     duplicates: Duplicates = Duplicates.AT_LEAST_ONCE
     dsn: int | None = None  # a sum of message/notify.py, where the client says nothing; None: as the door has it
+    mode: Mode = field(default_factory=Mode)
+    track: int = 0  # a sum of message/model.py, where the client says nothing
+    brakes: Brakes = field(default_factory=Brakes)
+    retention: KeyRetention = field(default_factory=KeyRetention)
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,12 +291,32 @@ class Retention:
 
 
 @dataclass(frozen=True, slots=True)
+class Suppression:
+    """How long an address is not sent to, by reason, in seconds; None: until an operator removes it, 0: it is."""
+
+    bounce_s: float | None = 90 * DAY_S
+    complaint_s: float | None = None
+    unsubscribe_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Webhooks:
+    """What endpoints may be, and how long they are tried."""
+
+    allow_http: bool = False
+    allow_networks: tuple[Network, ...] = ()  # private addresses that an endpoint may have
+    timeout_s: float = 15
+    retry_s: tuple[float, ...] = (5, 60, 300, 1800, 2 * HOUR_S, 5 * HOUR_S, 10 * HOUR_S, DAY_S)  # then a dead letter
+    disable_after_s: float = 5 * DAY_S  # of failures without a success
+
+
+@dataclass(frozen=True, slots=True)
 class PassThrough:
     """Relays that a request may name together with its own credentials for them; none: off."""
 
     relays: tuple[Listen, ...] = ()
     networks: tuple[Network, ...] = ()
-    limit: Limit = Limit(Unit.MESSAGES, 30, 60, 30)  # for each client address, and for each user name
+    limit: Limit = PASSED_THROUGH  # for each client address, and for each user name
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,6 +331,7 @@ class Dialects:
 class Log:
     level: str = "info"
     format: str = "text"  # text | json
+    addresses: str = "plain"  # plain | hashed
 
 
 def default_routes() -> dict[str, Route]:
@@ -347,6 +355,9 @@ class Config:
     keys: dict[str, KeyConfig] = field(default_factory=dict)
     delivery: Delivery = field(default_factory=Delivery)
     retention: Retention = field(default_factory=Retention)
+    suppression: Suppression = field(default_factory=Suppression)
+    webhooks: Webhooks = field(default_factory=Webhooks)
+    simulator: str | None = None  # a domain whose addresses play a part; None: off
     pass_through: PassThrough = field(default_factory=PassThrough)
     dialects: Dialects = field(default_factory=Dialects)
     local_key: str | None = None  # local.key: whose mail sendmail(8) and submit.sock hand in; None: off

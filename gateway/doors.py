@@ -13,13 +13,17 @@ from gateway.errors import Reason, Refused
 from gateway.intake import Asked, BatchReceipt, Idempotency, Intake, Receipt, Receiving
 from gateway.intake.figures import IntakeFigures
 from gateway.intake.refusals import Refusals
+from gateway.manage.mail import AccountMail
+from gateway.manage.suppressionlist import SuppressionList
+from gateway.manage.webhooks import WebhookManager
 from gateway.message.model import SmtpEnvelope, Submission
 from gateway.metrics import Metrics
 from gateway.observe import MailLog
-from gateway.policy import auth, recipients
+from gateway.policy import auth, recipients, suppression
 from gateway.policy.auth import KeyRing, Principal
 from gateway.policy.guard import Guard
 from gateway.policy.limits import Allowance, Limiter
+from gateway.policy.suppression import Suppressions
 from gateway.runtime import Clock
 from gateway.store.queue import Queue
 from gateway.store.shown import MessageView
@@ -95,6 +99,9 @@ class HttpDoor:
         waits: Waits,
         pass_through: PassThrough,
         templates: TemplateManager,
+        mail: AccountMail,
+        suppressions: SuppressionList,
+        webhooks: WebhookManager,
         clock: Clock,
         log: MailLog,
         why_not_ready: Callable[[], str | None],
@@ -109,6 +116,9 @@ class HttpDoor:
         self._waits = waits
         self._pass_through = pass_through
         self.templates = templates
+        self.mail = mail
+        self.suppressions = suppressions
+        self.webhooks = webhooks
         self._why_not_ready = why_not_ready
 
     def authenticate(self, secret: str, peer: str, *, login: str | None = None) -> Principal:
@@ -159,12 +169,14 @@ class SmtpDoor:
         clock: Clock,
         log: MailLog,
         *,
+        suppressions: Suppressions | None = None,
         guard: Guard | None = None,
         figures: IntakeFigures | None = None,
     ) -> None:
         self._refusals = Refusals(log, figures or IntakeFigures(Metrics()))
         self._doorkeeper = Doorkeeper(keys, guard or Guard(Limits().auth_failures, clock), clock, self._refusals)
         self._intake = intake
+        self._suppressions = suppressions
 
     def authenticate(self, login: str, password: str, peer: str) -> Principal:
         return self._doorkeeper.authenticate("smtp", password, peer, login)
@@ -180,6 +192,22 @@ class SmtpDoor:
 
     def check_recipient(self, principal: Principal, address: str, peer: str) -> str:
         return self._qualified(principal, address, peer)
+
+    def is_suspect(self, principal: Principal, address: str) -> bool:
+        """Whether a recipient must be judged: its account may not want to send to it."""
+        suspect = self._suppressions is not None and self._suppressions.may_have(address)
+        return suspect and self._intake.is_written_to(principal, address)
+
+    async def judge_recipient(self, principal: Principal, address: str, peer: str) -> None:
+        """Raises Refused where its account does not send there, whatever mail it is; StoreError."""
+        if self._suppressions is None or not self._intake.is_written_to(principal, address):
+            return
+        # Tags come with the content: what is suppressed for them alone is found then.
+        found = await self._suppressions.find(principal.account, (), (address,))
+        if address in found:
+            refusal = suppression.refusal(found[address])
+            self._refusals.tell(refusal, door="smtp", key=principal.name, client=peer)
+            raise refusal
 
     def begin(self, principal: Principal, envelope: SmtpEnvelope) -> Receiving:
         return self._intake.receive(principal, envelope)

@@ -17,19 +17,25 @@ from gateway.config import (
     HopTls,
     HttpListener,
     KeyConfig,
-    Limit,
     Limits,
+    ListenerTls,
     MxRoute,
     PassThrough,
     RelayRoute,
     Retention,
+    Role,
     Route,
     SmtpListener,
+    Suppression,
     Tls,
+    Webhooks,
 )
 from gateway.configfile import notifications
+from gateway.configfile.suppression import NEVER
+from gateway.keyterms import Brakes, KeyRetention, Limit
 
 _UNITS: Final = (("w", 604_800_000), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1))
+_TRACK: Final = (("opens", 1), ("clicks", 2), ("text", 4))  # those of message/model.py
 _SIZES: Final = (("GB", 1_000_000_000), ("MB", 1_000_000), ("KB", 1_000))
 
 
@@ -46,12 +52,18 @@ def _tree(config: Config) -> dict[str, Any]:
             "store": {"url": f"sqlite:{config.database}"},
             "max_message": _size(config.max_message),
             "tls": config.tls and _tls(config.tls),
-            "http": {
-                "listeners": [_http_listener(listener) for listener in config.http.listeners],
-                "admin": "off" if config.http.admin is None else str(config.http.admin),
-                "trusted_proxies": [str(network) for network in config.http.trusted_proxies],
+            "http": _given(
+                {
+                    "listeners": [_http_listener(listener) for listener in config.http.listeners],
+                    "admin": "off" if config.http.admin is None else str(config.http.admin),
+                    "trusted_proxies": [str(network) for network in config.http.trusted_proxies],
+                    "public_url": config.http.public_url,
+                }
+            ),
+            "smtp": {
+                "listeners": [_smtp_listener(listener, config.tls) for listener in config.smtp.listeners],
+                "feedback": list(config.smtp.feedback),
             },
-            "smtp": {"listeners": [_smtp_listener(listener) for listener in config.smtp.listeners]},
             "limits": _limits(config.limits),
             "dns": _given(
                 {
@@ -62,20 +74,26 @@ def _tree(config: Config) -> dict[str, Any]:
             "routes": {name: _route(route) for name, route in config.routes.items()},
             "default_route": config.default_route,
             "domains": {
-                name: {
-                    "dkim": [{"selector": key.selector, "key": str(key.key)} for key in domain.dkim],
-                    "require_dkim": domain.require_dkim,
-                }
+                name: _given(
+                    {
+                        "dkim": [{"selector": key.selector, "key": str(key.key)} for key in domain.dkim],
+                        "require_dkim": domain.require_dkim,
+                        "return_path": domain.return_path,
+                    }
+                )
                 for name, domain in config.domains.items()
             },
             "keys": {name: _key(key) for name, key in config.keys.items()},
             "delivery": _delivery(config.delivery),
             "retention": _retention(config.retention),
+            "suppression": _suppression(config.suppression),
+            "webhooks": _webhooks(config.webhooks),
+            "simulator": config.simulator,
             "pass_through": _pass_through(config.pass_through),
             "dialects": _dialects(config.dialects),
             "templates": config.templates and str(config.templates),
             "local": {"key": config.local_key, "socket": config.local_socket and str(config.local_socket)},
-            "log": {"level": config.log.level, "format": config.log.format},
+            "log": {"level": config.log.level, "format": config.log.format, "addresses": config.log.addresses},
         }
     )
 
@@ -84,10 +102,16 @@ def _http_listener(listener: HttpListener) -> dict[str, Any]:
     return {"listen": str(listener.listen), "tls": listener.tls.value, "insecure": listener.insecure}
 
 
-def _smtp_listener(listener: SmtpListener) -> dict[str, Any]:
+def _smtp_listener(listener: SmtpListener, certificate: Tls | None) -> dict[str, Any]:
+    if listener.role is Role.RETURN_PATH:
+        # STARTTLS without a certificate is how the file says nothing of TLS.
+        tls = listener.tls.value if certificate is not None or listener.tls is ListenerTls.NONE else None
+        own = {"listen": str(listener.listen), "role": listener.role.value, "tls": tls, "min_tls": listener.min_tls}
+        return _given(own | {"bare_newlines": listener.bare_newlines and listener.bare_newlines.value})
     return _given(
         {
             "listen": str(listener.listen),
+            "role": listener.role.value,
             "tls": listener.tls.value,
             "auth": listener.auth.value,
             "min_tls": listener.min_tls,
@@ -174,6 +198,31 @@ def _key(key: KeyConfig) -> dict[str, Any]:
             "rewrite_from": key.rewrite_from,
             "duplicates": key.duplicates.value,
             "dsn": notifications.words(key.dsn),
+            "mode": str(key.mode),
+            "track": {name: bool(key.track & bit) for name, bit in _TRACK},
+            "brakes": _brakes(key.brakes) or None,
+            "retention": _key_retention(key.retention) or None,
+        }
+    )
+
+
+def _brakes(brakes: Brakes) -> dict[str, Any]:
+    return _given(
+        {
+            "volume": brakes.volume and brakes.volume.rate,
+            "bounces": None if brakes.bounces is None else f"{100 * brakes.bounces:g}%",
+            "new_recipients": brakes.new_recipients and brakes.new_recipients.rate,
+        }
+    )
+
+
+def _key_retention(kept: KeyRetention) -> dict[str, Any]:
+    content = {"delivered": _optional(kept.content_delivered_s), "failed": _optional(kept.content_failed_s)}
+    return _given(
+        {
+            "content": _given(content) or None,
+            "messages": _optional(kept.messages_s),
+            "events": _optional(kept.events_s),
         }
     )
 
@@ -213,6 +262,24 @@ def _retention(retention: Retention) -> dict[str, Any]:
     }
 
 
+def _suppression(suppression: Suppression) -> dict[str, Any]:
+    return {
+        "bounce": _optional(suppression.bounce_s) or NEVER,
+        "complaint": _optional(suppression.complaint_s) or NEVER,
+        "unsubscribe": _optional(suppression.unsubscribe_s) or NEVER,
+    }
+
+
+def _webhooks(webhooks: Webhooks) -> dict[str, Any]:
+    return {
+        "allow_http": webhooks.allow_http,
+        "allow_networks": [str(network) for network in webhooks.allow_networks],
+        "timeout": _duration(webhooks.timeout_s),
+        "retry": [_duration(pause) for pause in webhooks.retry_s],
+        "disable_after": _duration(webhooks.disable_after_s),
+    }
+
+
 def _pass_through(pass_through: PassThrough) -> dict[str, Any]:
     return {
         "relays": [str(relay) for relay in pass_through.relays],
@@ -231,6 +298,10 @@ def _dialects(dialects: Dialects) -> dict[str, Any]:
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:
     """Without what is not set: None is how the file says so too."""
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _optional(seconds: float | None) -> str | None:
+    return None if seconds is None else _duration(seconds)
 
 
 def _duration(seconds: float) -> str:

@@ -79,6 +79,7 @@ class Reason(Enum):
     PAYLOAD_TOO_LARGE = ("payload_too_large", Answer(413, 552, "5.3.4"))
     MALFORMED_MESSAGE = ("validation_error", Answer(422, 550, "5.6.0"))
     VALIDATION_ERROR = ("validation_error", Answer(422, 501, "5.1.3"))
+    RECIPIENT_SUPPRESSED = ("recipient_suppressed", Answer(422, 550, "5.7.1"))
     NOT_SUPPORTED = ("not_supported", Answer(422, 504, "5.5.4"))
     TEMPLATE_ERROR = ("template_error", Answer(422, 550, "5.6.0"))
     LOOP = ("validation_error", Answer(422, 554, "5.4.6"))

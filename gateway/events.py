@@ -41,6 +41,36 @@ class EventType(StrEnum):
     CAPTURED = "captured"
     REDIRECTED = "redirected"  # an operator gave it another address or another route
     REPORTED = "reported"  # the submitter is told by a delivery status notification
+    OPENED = "opened"  # somebody, or a machine, fetched its pixel
+    CLICKED = "clicked"  # the same of a link
+    UNSUBSCRIBED = "unsubscribed"
+    COMPLAINED = "complained"  # the recipient called it spam (RFC 5965)
+    # About no message.
+    BRAKED = "braked"  # a key's new mail is held until an operator lets it go
+    BRAKE_RELEASED = "brake_released"
+    WEBHOOK_DISABLED = "webhook_disabled"
+
+    @property
+    def of_message(self) -> bool:
+        return self not in _OF_ACCOUNT
+
+    @property
+    def intermediate(self) -> bool:
+        """Not the final word on a recipient, nor heard after it."""
+        return self in _INTERMEDIATE
+
+
+_OF_ACCOUNT = frozenset({EventType.BRAKED, EventType.BRAKE_RELEASED, EventType.WEBHOOK_DISABLED})
+_INTERMEDIATE = frozenset(
+    {
+        EventType.ACCEPTED,
+        EventType.DEFERRED,
+        EventType.HELD,
+        EventType.RELEASED,
+        EventType.REDIRECTED,
+        EventType.REPORTED,
+    }
+)
 
 
 class BounceClass(StrEnum):

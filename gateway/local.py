@@ -26,7 +26,8 @@ from gateway.message.model import SmtpEnvelope
 from gateway.metrics.connections import ConnectionFigures
 from gateway.policy.auth import Principal
 from gateway.runtime import Supervisor
-from gateway.smtp.connection import Connection, Context
+from gateway.smtp.connection import Connection
+from gateway.smtp.context import Context
 from gateway.smtp.door import Door, Receiving
 from gateway.smtp.listener import BACKLOG, TIMEOUT_S, SmtpServer
 from gateway.smtp.rules import rules_of
@@ -172,6 +173,12 @@ class _LocalDoor:
 
     def check_recipient(self, principal: Any, address: str, peer: str) -> str:
         return self._door.check_recipient(principal, address, peer)
+
+    def is_suspect(self, principal: Any, address: str) -> bool:
+        return self._door.is_suspect(principal, address)
+
+    async def judge_recipient(self, principal: Any, address: str, peer: str) -> None:
+        await self._door.judge_recipient(principal, address, peer)
 
     def begin(self, principal: Any, envelope: SmtpEnvelope) -> Receiving:
         return self._door.begin(principal, envelope)

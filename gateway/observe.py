@@ -6,6 +6,9 @@ line against 10 for `logging`), so a killed process may lose its last lines: the
 Whoever is refused a thousand times does not fill the log: the same again from one address is told once a minute.
 Events, fields and what to make of them: docs/log.md, held against this by a test.
 
+Where addresses are not to be shown, a `Mask` stands before both: whatever looks like one becomes a code that is the
+same each time, wherever it stands in a line, and its domain stays.
+
 Where the journal reads our standard error, text lines begin with their priority, as sd-daemon(3) says, in place of the
 time, which the journal notes itself: `journalctl -p warning` then shows what needs a person. JSON stays as it is.
 """
@@ -14,6 +17,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import sys
 import time
 from collections import OrderedDict
@@ -27,11 +31,49 @@ MOST_TOLD: Final = 10_000  # refusals that are remembered for it; of more, the o
 _PRIORITIES: Final = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}  # of syslog(3)
 _MAIL: Final = 6  # what happens to mail is information, good or bad
 _NAMED: Final = 10  # recipients in a line
+_CODE: Final = 8  # characters of 5 bits that stand for an address
+_ADDRESSES: Final = frozenset({"from", "to"})  # fields that are an address as a whole
+_LOCAL: Final = r"""[^\s<>()\[\]:;,"\\@]"""
+# A code stays. A local part begins where none is before it, so each character is looked at once. Remote hosts put
+# addresses into URLs, too.
+_ADDRESS: Final = re.compile(
+    rf"""(?<!\w)h:[a-z2-7]{{{_CODE}}}@(?=\w)"""
+    rf"""|(?P<local>"(?:[^"\\]|\\.){{0,100}}"|(?<!{_LOCAL}){_LOCAL}+)(?:@|%40)"""
+    r"""(?P<domain>\w(?:[\w.-]*\w)?|\[[^\]\s]{1,80}\])"""
+)
 
 Field = str | int | float | bool | None
 Form = Callable[[str, dict[str, Field]], str]
 
 log = logging.getLogger("gateway.mail")
+
+
+class Mask:
+    """Shows a code in place of each address: `h:a2b3c4d5@example.com`. `hashed` is Tokens.hashed."""
+
+    def __init__(self, hashed: Callable[[str], str]) -> None:
+        self._hashed = hashed
+
+    def address(self, address: str) -> str:
+        """Of one; what has no domain stays."""
+        local, at, domain = address.rpartition("@")
+        return self._shown(local, domain) if at else address
+
+    def text(self, text: str) -> str:
+        """Of all that stand in a text; a local part alone is none."""
+        if "@" not in text and "%40" not in text:
+            return text
+        return _ADDRESS.sub(self._found, text)
+
+    def _found(self, found: re.Match[str]) -> str:
+        if found["local"] is None:
+            return found[0]
+        local = found["local"].lstrip("'")  # a quotation mark, rather than a part of it
+        return found["local"][: -len(local) or None] + self._shown(local, found["domain"])
+
+    def _shown(self, local: str, domain: str) -> str:
+        code = self._hashed(f"{local}@{domain}").removeprefix("hash:")
+        return f"h:{code[:_CODE]}@{domain}"
 
 
 class MailLog:
@@ -50,6 +92,7 @@ class MailLog:
         defer: Callable[[Callable[[], None]], object] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.mask: Mask | None = None  # None: addresses are shown
         self._stream = stream
         self._format = _form(stream, as_json=as_json)
         self.enabled = enabled
@@ -165,6 +208,8 @@ class MailLog:
     def _write(self, event: str, fields: dict[str, Field]) -> None:
         if not self.enabled:
             return
+        if self.mask is not None:
+            fields = _masked(fields, self.mask)
         self._lines.append(self._format(event, fields))
         if self._defer is None or len(self._lines) >= FLUSH_LINES:
             self.flush()
@@ -189,6 +234,13 @@ def set_level(level: str) -> None:
     logging.getLogger("gateway").setLevel(level.upper())
 
 
+def set_mask(mask: Mask | None) -> None:
+    """How the daemon's own lines show addresses from now on; None: as they are."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, _Formatter):
+            handler.formatter.mask = mask
+
+
 def level() -> str:
     """The one in force."""
     return logging.getLevelName(logging.getLogger("gateway").getEffectiveLevel()).lower()
@@ -202,6 +254,7 @@ def tells_mail(level: str) -> bool:
 class _Formatter(logging.Formatter):
     def __init__(self, form: Form) -> None:
         super().__init__()
+        self.mask: Mask | None = None
         self._line = form
 
     def format(self, record: logging.LogRecord) -> str:
@@ -209,7 +262,18 @@ class _Formatter(logging.Formatter):
         fields: dict[str, Field] = {"logger": record.name, **own, "text": record.getMessage()}
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
+        if self.mask is not None:
+            fields = _masked(fields, self.mask)
         return self._line(record.levelname.lower(), fields).rstrip("\n")
+
+
+def _masked(fields: dict[str, Field], mask: Mask) -> dict[str, Field]:
+    shown = dict(fields)
+    for name, value in fields.items():
+        if isinstance(value, str):
+            whole = name in _ADDRESSES and "<" not in value
+            shown[name] = mask.address(value) if whole else mask.text(value)
+    return shown
 
 
 def _form(stream: TextIO, *, as_json: bool) -> Form:

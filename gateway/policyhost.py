@@ -1,34 +1,31 @@
 """The policy hosts of MTA-STS (RFC 8461, 3.3): one HTTPS request to a name that a stranger chose.
 
-Guarantees: connects only to addresses that were looked up and judged here, none of them private, on loopback,
-link-local or otherwise not of the internet; the certificate is verified for the name; no redirect is followed, no proxy
-asked, no cookie kept, nothing unpacked; at most 64 KB in at most 60 seconds. What goes wrong is a value. It does not
-read the policy (delivery/tls/mtasts.py).
+Guarantees: connects only to addresses that are of the internet, as netguard.py judges them; the certificate is verified
+for the name; no redirect is followed, no proxy asked, no cookie kept, nothing unpacked; at most 64 KB in at most 60
+seconds. What goes wrong is a value. It does not read the policy (delivery/tls/mtasts.py).
 """
 
 import asyncio
-import errno
 import ipaddress
 import re
-import socket
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 
-from gateway.resolver import LookupFailed, Missing, Resolver
+from gateway import netguard
+from gateway.netguard import Guard, GuardedResolver
+from gateway.resolver import Resolver
 
-MAX_BYTES: Final = 64 * 1024  # RFC 8461, 3.3
+MAX_BYTES: Final = netguard.MAX_BYTES  # the same: RFC 8461, 3.3
 WITHIN_S: Final = 60.0  # the same
 _PORT: Final = 443
 _PATH: Final = "/.well-known/mta-sts.txt"
 _NAME: Final = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*", re.IGNORECASE)
 _HEADERS: Final = {"Accept": "text/plain", "Accept-Encoding": "identity", "User-Agent": "mail-gateway"}
-_UNICAST: Final = ipaddress.IPv6Network("2000::/3")  # all of IPv6 that is of the internet
-_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052, 2.1: reaches what its last 32 bits say
+_ANYWHERE: Final = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +48,8 @@ class PolicyHost:
         anywhere: bool = False,
         within_s: float = WITHIN_S,
     ) -> None:
-        self._lookup = _Judged(resolver, ipv6=ipv6, anywhere=anywhere)
+        self._guard = Guard(networks=_ANYWHERE if anywhere else ())
+        self._lookup = GuardedResolver(resolver, self._guard, ipv6=ipv6)
         self._ca = ca
         self._port = port
         self._within_s = within_s
@@ -62,17 +60,9 @@ class PolicyHost:
         if not _NAME.fullmatch(domain):  # it becomes a part of a URL
             return FetchFailed("no host name")
         if self._context is None:
-            self._context = await asyncio.to_thread(_trusting, self._ca)
-        connector = aiohttp.TCPConnector(resolver=self._lookup, use_dns_cache=False, ssl=self._context)
-        timeout = aiohttp.ClientTimeout(total=self._within_s)
+            self._context = await asyncio.to_thread(netguard.trusting, self._ca)
         try:
-            async with aiohttp.ClientSession(
-                connector=connector,
-                timeout=timeout,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=False,
-                auto_decompress=False,
-            ) as session:
+            async with netguard.session(self._lookup, self._guard, self._context, timeout_s=self._within_s) as session:
                 return await self._get(session, f"https://mta-sts.{domain}:{self._port}{_PATH}")
         except TimeoutError:
             return FetchFailed(f"no answer within {self._within_s:g} s")
@@ -91,64 +81,3 @@ class PolicyHost:
                 if len(content) > MAX_BYTES:
                     return FetchFailed(f"the policy is larger than {MAX_BYTES} bytes")
         return content.decode()
-
-
-class _Judged(AbstractResolver):
-    """Our own resolver in aiohttp's place: what it connects to is what was judged."""
-
-    def __init__(self, resolver: Resolver, *, ipv6: bool, anywhere: bool) -> None:
-        self._resolver = resolver
-        self._ipv6 = ipv6
-        self._anywhere = anywhere
-
-    async def resolve(
-        self,
-        host: str,
-        port: int = 0,
-        family: socket.AddressFamily = socket.AF_UNSPEC,  # noqa: ARG002 - aiohttp's; ours is in the constructor
-    ) -> list[ResolveResult]:
-        """Raises OSError."""
-        found = await self._resolver.addresses(host, ipv4=True, ipv6=self._ipv6)
-        if isinstance(found, (LookupFailed, Missing)):
-            raise _unreachable(found.reason if isinstance(found, LookupFailed) else found.value)
-        allowed = [address for address in found if self._anywhere or is_public(address)]
-        if not allowed:
-            raise _unreachable("none of its addresses is on the internet")
-        return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=port,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-                proto=socket.IPPROTO_TCP,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for address in allowed
-        ]
-
-    async def close(self) -> None:
-        """There is nothing to close."""
-
-
-def _unreachable(why: str) -> OSError:
-    return OSError(errno.EHOSTUNREACH, why)  # aiohttp shows the text of those with a number
-
-
-def is_public(text: str) -> bool:
-    """Whether an IP address is of the internet, and so is the IPv4 address that it may stand for."""
-    address = ipaddress.ip_address(text)
-    if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour or (address.teredo and address.teredo[1])
-        if address in _NAT64:
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
-        if inner is not None:
-            return is_public(str(inner))
-        return address in _UNICAST and address.is_global
-    return address.is_global and not address.is_multicast
-
-
-def _trusting(ca: Path | None) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=str(ca) if ca else None)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.hostname_checks_common_name = False  # RFC 8461, 3.3: by subjectAltName
-    return context

@@ -19,6 +19,7 @@ from gateway import config as tree
 from gateway import configfile
 from gateway.config import Config
 from gateway.errors import ConfigError, GatewayError, Problem
+from gateway.keyterms import Brakes, KeyRetention
 from gateway.runtime import Clock, notify_systemd
 
 _NAMED: Final = 50  # paths in a line of the log
@@ -59,9 +60,9 @@ _ROUTE: Final = ("port", "tls", "ehlo", "source", "ip_family", "dkim", "min_tls"
 # Every class that the tree is made of, and every field of it; a test holds this against config.py.
 DECISIONS: Final[Mapping[type, Mapping[str, Decision]]] = {
     Config: {
-        **_decide(How.APPLIED, "hostname", "max_message", "default_route", "templates"),
+        **_decide(How.APPLIED, "hostname", "max_message", "default_route", "templates", "simulator"),
         **_decide(How.INSIDE, "http", "smtp", "limits", "dns", "delivery", "retention", "pass_through", "dialects"),
-        **_decide(How.INSIDE, "log"),
+        **_decide(How.INSIDE, "suppression", "webhooks", "log"),
         **_decide(How.BY_NAME, "routes", "domains", "keys"),
         **_decide(How.WHILE_THERE, "tls", local_key="local.key"),
         **_decide(How.RESTART, "data_dir", "path", database="store.url", local_socket="local.socket"),
@@ -70,12 +71,12 @@ DECISIONS: Final[Mapping[type, Mapping[str, Decision]]] = {
     tree.Http: {
         **_decide(How.PLACES, "listeners"),
         **_decide(How.RESTART, "admin"),
-        **_decide(How.APPLIED, "trusted_proxies"),
+        **_decide(How.APPLIED, "trusted_proxies", "public_url"),
     },
     tree.HttpListener: {**_decide(How.RESTART, "listen", "tls"), **_decide(How.APPLIED, "insecure")},
-    tree.Smtp: _decide(How.PLACES, "listeners"),
+    tree.Smtp: {**_decide(How.PLACES, "listeners"), **_decide(How.APPLIED, "feedback")},
     tree.SmtpListener: {
-        **_decide(How.RESTART, "listen", "tls"),
+        **_decide(How.RESTART, "listen", "tls", "role"),
         **_decide(How.APPLIED, "auth", "min_tls", "plaintext_auth", "bare_newlines", "networks"),
     },
     tree.Limits: {
@@ -87,12 +88,21 @@ DECISIONS: Final[Mapping[type, Mapping[str, Decision]]] = {
     tree.MxRoute: _decide(How.APPLIED, "name", *_ROUTE, "mta_sts", "dane"),
     tree.RelayRoute: _decide(How.APPLIED, "name", "host", *_ROUTE, "verify", "ca", "username", "password"),
     tree.CaptureRoute: _decide(How.APPLIED, "name"),
-    tree.Domain: _decide(How.APPLIED, "name", "dkim", "require_dkim"),
+    tree.Domain: _decide(How.APPLIED, "name", "dkim", "require_dkim", "return_path"),
     tree.KeyConfig: {
         **_decide(How.APPLIED, "name", "secret", "account", "route", "scopes", "default_from", "limits"),
         **_decide(How.APPLIED, "default_domain", "aliases", "rewrite_from", "duplicates", "dsn"),
-        **_decide(How.APPLIED, senders="from", networks="ip"),
+        **_decide(How.APPLIED, "mode", "track", senders="from", networks="ip"),
+        **_decide(How.INSIDE, "brakes", "retention"),
     },
+    Brakes: _decide(How.APPLIED, "volume", "bounces", "new_recipients"),
+    KeyRetention: _decide(
+        How.APPLIED,
+        content_delivered_s="content.delivered",
+        content_failed_s="content.failed",
+        messages_s="messages",
+        events_s="events",
+    ),
     tree.Delivery: {
         **_decide(How.APPLIED, "messages_per_connection", "connections", "max_hops"),
         **_decide(How.APPLIED, retry_s="retry", expire_after_s="expire_after"),
@@ -115,9 +125,14 @@ DECISIONS: Final[Mapping[type, Mapping[str, Decision]]] = {
         messages_s="messages",
         events_s="events",
     ),
+    tree.Suppression: _decide(How.APPLIED, bounce_s="bounce", complaint_s="complaint", unsubscribe_s="unsubscribe"),
+    tree.Webhooks: {
+        **_decide(How.APPLIED, "allow_http", "allow_networks"),
+        **_decide(How.APPLIED, timeout_s="timeout", retry_s="retry", disable_after_s="disable_after"),
+    },
     tree.PassThrough: _decide(How.APPLIED, "relays", "networks", "limit"),
     tree.Dialects: _decide(How.APPLIED, "disabled", sendmux_success_status="sendmux.success_status"),
-    tree.Log: _decide(How.APPLIED, "level", "format"),
+    tree.Log: _decide(How.APPLIED, "level", "format", "addresses"),
 }
 
 
@@ -205,11 +220,11 @@ def _listeners(old: Sequence[Any], new: Sequence[Any], path: str, found: list[tu
 
 
 def _listener(before: Any, after: Any, path: str, found: list[tuple[str, bool]]) -> Any:
-    """One with other TLS stays as it was, all of it: half of a change could be a listener that nobody can use, or that
-    is open to more than either whole."""
+    """One with other TLS or another role stays as it was, all of it: half of a change could be a listener that nobody
+    can use, or that is open to more than either whole."""
     changed: list[tuple[str, bool]] = []
     merged = _merge(before, after, path, changed)
-    keeps = after.tls is not before.tls
+    keeps = not all(now for _, now in changed)
     found += [(name, False) for name, _ in changed] if keeps else changed
     return before if keeps else merged
 

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from gateway.config import KeyConfig
-from gateway.configfile import notifications
+from gateway.configfile import keymodes, notifications
 from gateway.message import dkim
 from gateway.policy import auth
 from gateway.policy.domains import SigningKey
@@ -50,6 +50,8 @@ def recipient_view(recipient: RecipientView) -> dict[str, Any]:
         "scope": recipient.scope or None,
         "updated_at": rfc3339(recipient.updated_at),
         "possible_duplicate": recipient.possible_duplicate,
+        "opens": recipient.opens,
+        "clicks": recipient.clicks,
     }
 
 
@@ -99,6 +101,7 @@ def key_view(record: KeyRecord, now_ms: int) -> dict[str, Any]:
         "networks": [str(network) for network in record.networks],
         "duplicates": record.duplicates.value,
         "dsn": notifications.words(record.dsn),
+        **_treatment_view(record),
         "hint": record.hint,
         "state": key_state(record, now_ms),
         "source": "store",
@@ -122,6 +125,7 @@ def declared_key_view(key: KeyConfig) -> dict[str, Any]:
         "networks": [str(network) for network in key.networks],
         "duplicates": key.duplicates.value,
         "dsn": notifications.words(key.dsn),
+        **_treatment_view(key),
         "hint": auth.hint(key.secret.value),
         "state": "active",
         "source": "config",
@@ -129,6 +133,16 @@ def declared_key_view(key: KeyConfig) -> dict[str, Any]:
         "expires_at": None,
         "revoked_at": None,
         "old_until": None,
+    }
+
+
+def _treatment_view(key: KeyRecord | KeyConfig) -> dict[str, Any]:
+    """What becomes of its mail, as the command line takes it."""
+    return {
+        "mode": str(key.mode),
+        "track": keymodes.tracks(key.track),
+        "brakes": keymodes.brake_texts(key.brakes),
+        "retention": keymodes.retention_texts(key.retention),
     }
 
 

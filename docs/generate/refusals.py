@@ -21,6 +21,7 @@ _MEANINGS: Final = {
     Reason.MALFORMED_MESSAGE: "bare CR, LF or NUL, a long line that cannot be mended, two From fields",
     Reason.VALIDATION_ERROR: "the right form, and a value that cannot be used",
     Reason.NOT_SUPPORTED: "known, and not served by this version",
+    Reason.RECIPIENT_SUPPRESSED: "the recipient, or every recipient of a message by HTTP, is suppressed",
     Reason.TEMPLATE_ERROR: "a template is unknown or malformed, or a name in it has no value",
     Reason.LOOP: "more Received fields than `delivery.max_hops`",
     Reason.TOO_MANY_RECIPIENTS: "more than `limits.recipients_per_message`",

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from gateway import config as tree
+from gateway.keyterms import Brakes, KeyRetention
 from gateway.reload import DECISIONS, How
 
 _PLACES: Final = {
@@ -20,9 +21,13 @@ _PLACES: Final = {
     tree.CaptureRoute: ("routes.capture.",),
     tree.Domain: ("domains.NAME.",),
     tree.KeyConfig: ("keys.NAME.",),
+    Brakes: ("keys.NAME.brakes.",),
+    KeyRetention: ("keys.NAME.retention.",),
     tree.Delivery: ("delivery.",),
     tree.Timeouts: ("delivery.timeouts.",),
     tree.Retention: ("retention.",),
+    tree.Suppression: ("suppression.",),
+    tree.Webhooks: ("webhooks.",),
     tree.PassThrough: ("pass_through.",),
     tree.Dialects: ("dialects.",),
     tree.Log: ("log.",),

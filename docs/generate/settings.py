@@ -28,10 +28,12 @@ limits: {backlog: {}}
 dns: {}
 routes: {mx: {type: mx, certificate: {}}, relay: {type: relay, password: {}, certificate: {}}, capture: {type: capture}}
 domains: {example.com: {dkim: [{}]}}
-keys: {NAME: {secret: {}, limits: [{}]}}
+keys: {NAME: {secret: {}, limits: [{}], track: {}, brakes: {}, retention: {content: {}}}}
 local: {}
 delivery: {concurrency: {}, timeouts: {}}
 retention: {content: {}}
+suppression: {}
+webhooks: {}
 pass_through: {}
 dialects: {sendmux: {}}
 log: {}

@@ -5,10 +5,11 @@ Guarantees: every member of an answer is in its schema. Schemas are open: a late
 
 from typing import Final
 
-from gateway.api import codes
+from gateway import eventview
+from gateway.api import codes, suppressionshapes, webhookshapes
 from gateway.api.schema import Schema
-from gateway.config import Unit
 from gateway.events import State
+from gateway.keyterms import Unit
 
 TIME: Final[Schema] = {"type": "string", "format": "date-time", "examples": ["2026-11-21T05:04:00.123Z"]}
 MESSAGE_ID: Final[Schema] = {
@@ -21,7 +22,7 @@ _TEXT_OR_NULL: Final[Schema] = {"type": ["string", "null"]}
 _TIME_OR_NULL: Final[Schema] = {"type": ["string", "null"], "format": "date-time"}
 _COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
 _STATE: Final[Schema] = {"type": "string", "enum": [state.value for state in State]}
-_ACCEPTED: Final[Schema] = {"type": "string", "enum": ["queued", "scheduled", "captured"]}
+_ACCEPTED: Final[Schema] = {"type": "string", "enum": ["queued", "scheduled", "held", "captured"]}
 
 
 def _object(properties: dict[str, Schema], *, optional: tuple[str, ...] = ()) -> Schema:
@@ -44,11 +45,65 @@ def success(name: str) -> Schema:
     return _object({"ok": {"const": True}, "data": reference(name), "meta": reference("Meta")})
 
 
+def page(name: str) -> Schema:
+    """A page of a list whose entries have the schema of this name."""
+    return _object(
+        {
+            "ok": {"const": True},
+            "data": _list(reference(name)),
+            "has_more": {"type": "boolean", "description": "Whether there is more already."},
+            "next_cursor": {
+                **_TEXT_OR_NULL,
+                "description": "Where to go on: the parameter `after` of the next request.",
+            },
+            "meta": reference("Meta"),
+        }
+    )
+
+
 _IDEMPOTENT: Final[Schema] = {
     "const": True,
     "description": "It was accepted before, under the same `idempotency_key`.",
 }
 _SENDMUX: Final[Schema] = {"description": "For clients of Sendmux: nothing that is not said above."}
+_EVENT_DATA: Final[dict[str, Schema]] = {
+    "message_id": {**MESSAGE_ID, "type": ["string", "null"], "description": "Null where the message was erased."},
+    "recipient": _TEXT_OR_NULL,
+    "from": _TEXT,
+    "subject": _TEXT,
+    "key": _TEXT,
+    "tags": _list(_TEXT),
+    "metadata": {"type": "object"},
+    "reply": {**_TEXT, "description": "What the next hop said, verbatim, or why it could not be asked."},
+    "command": {
+        **_TEXT,
+        "description": "How far the attempt came: connect, greeting, ehlo, starttls, auth, mail, rcpt, data, dot, dns,"
+        " route, expire.",
+    },
+    "host": {**_TEXT, "description": "The next hop."},
+    "address": {**_TEXT, "description": "Its IP address."},
+    "tls": {**_TEXT, "description": "The version of TLS; absent in clear."},
+    "bounce_class": {**_TEXT, "description": "Why it was not delivered, in one word."},
+    "scope": {**_TEXT, "description": "Whose fault it was: recipient, infrastructure, content."},
+    "attempt": {**_COUNT, "description": "Which attempt it was, from 1."},
+    "route": _TEXT,
+    "next_attempt_at": TIME,
+    "possible_duplicate": {"type": "boolean"},
+    "note": {**_TEXT, "description": "A word for people."},
+    "door": {**_TEXT, "description": "Of `email.accepted`: http, smtp or dsn."},
+    "client": {**_TEXT, "description": "The address of who handed it in, or followed a link."},
+    "late": {"type": "boolean", "description": "It came after the delivery: a bounce, a complaint."},
+    "status": {**_TEXT, "description": "RFC 3463."},
+    "url": {**_TEXT, "description": "Of `email.clicked`."},
+    "user_agent": _TEXT,
+    "machine": {**_TEXT, "description": "What is known to fetch it without a person."},
+    "tag": {**_TEXT, "description": "Of `email.unsubscribed`: from what; empty from everything."},
+    "new_recipient": {**_TEXT, "description": "Of `email.redirected`; also `old_recipient` and `old_route`."},
+    "old_recipient": _TEXT,
+    "old_route": _TEXT,
+    "reason": {**_TEXT, "description": "Of `key.braked` and `webhook.disabled`."},
+    "detail": _TEXT,
+}
 _TEMPLATE_HEAD: Final[dict[str, Schema]] = {
     "id": {**_TEXT_OR_NULL, "description": "Null where it is a file of the gateway's directory of templates."},
     "alias": _TEXT_OR_NULL,
@@ -56,6 +111,29 @@ _TEMPLATE_HEAD: Final[dict[str, Schema]] = {
     "source": {"type": "string", "enum": ["store", "directory"]},
     "created_at": TIME,
     "updated_at": TIME,
+}
+
+_MESSAGE: Final[dict[str, Schema]] = {
+    "message_id": MESSAGE_ID,
+    "state": {
+        **_STATE,
+        "description": "Open while any recipient's is, and that of the recipient furthest behind; once all"
+        " are final, the worst: `delivered` only when everybody has it.",
+    },
+    "status": {**_STATE, "description": "The same as `state`."},
+    "from": _TEXT,
+    "subject": _TEXT,
+    "created_at": TIME,
+    "delivered_at": {
+        **_TIME_OR_NULL,
+        "description": "When the last recipient got it; null until all have.",
+    },
+    "bounce_reason": {**_TEXT_OR_NULL, "description": "What was said of the first that will not get it."},
+    "opens": {**_COUNT, "description": "How often people opened it, as far as can be told."},
+    "clicks": {**_COUNT, "description": "How often people followed a link of it, as far as can be told."},
+    "recipients": _list(reference("Recipient")),
+    "tags": _list(_TEXT),
+    "metadata": {"type": "object"},
 }
 
 SCHEMAS: Final[dict[str, Schema]] = {
@@ -88,27 +166,12 @@ SCHEMAS: Final[dict[str, Schema]] = {
     ),
     "Message": {
         "description": "Where a message stands.",
+        **_object(_MESSAGE),
+    },
+    "MessageChanged": {
+        "description": "Where a message stands after a change.",
         **_object(
-            {
-                "message_id": MESSAGE_ID,
-                "state": {
-                    **_STATE,
-                    "description": "Open while any recipient's is, and that of the recipient furthest behind; once all"
-                    " are final, the worst: `delivered` only when everybody has it.",
-                },
-                "status": {**_STATE, "description": "The same as `state`."},
-                "from": _TEXT,
-                "subject": _TEXT,
-                "created_at": TIME,
-                "delivered_at": {
-                    **_TIME_OR_NULL,
-                    "description": "When the last recipient got it; null until all have.",
-                },
-                "bounce_reason": {**_TEXT_OR_NULL, "description": "What was said of the first that will not get it."},
-                "recipients": _list(reference("Recipient")),
-                "tags": _list(_TEXT),
-                "metadata": {"type": "object"},
-            }
+            {**_MESSAGE, "changed": {**_COUNT, "minimum": 1, "description": "How many recipients were changed."}}
         ),
     },
     "Recipient": {
@@ -132,13 +195,38 @@ SCHEMAS: Final[dict[str, Schema]] = {
                     "type": "boolean",
                     "description": "An attempt ended where nobody can tell whether the next hop took it.",
                 },
+                "opens": {**_COUNT, "description": "By people, as far as can be told."},
+                "clicks": {**_COUNT, "description": "Likewise."},
             }
         ),
+    },
+    "Event": {
+        "description": "Something that happened.",
+        **_object(
+            {
+                "id": {
+                    "type": "string",
+                    "pattern": "^evt_[a-z0-9]{24}$",
+                    "description": "Of the event; always the same.",
+                },
+                "type": {"type": "string", "enum": list(eventview.NAMES)},
+                "cursor": {**_TEXT, "description": "Its place in the log: what `after` takes."},
+                "timestamp": TIME,
+                "data": reference("EventData"),
+            }
+        ),
+    },
+    "EventData": {
+        "description": "Of a message always `message_id` to `metadata`; the rest where it is known.",
+        "type": "object",
+        "properties": _EVENT_DATA,
     },
     "TemplateHead": {"description": "A template without its bodies.", **_object(_TEMPLATE_HEAD)},
     "Template": _object({**_TEMPLATE_HEAD, "html_body": _TEXT_OR_NULL, "text_body": _TEXT_OR_NULL}),
     "TemplateList": _object({"templates": _list(reference("TemplateHead"))}),
     "TemplateRemoved": _object({**_TEMPLATE_HEAD, "removed": {"const": True}}),
+    **suppressionshapes.ANSWERS,
+    **webhookshapes.ANSWERS,
     "Key": {
         "description": "What the key that asks may do.",
         **_object(

@@ -26,6 +26,8 @@ MEANINGS: Final[dict[str, str]] = {
     "unsupported_media_type": "Content-Type must be application/json in UTF-8, without Content-Encoding.",
     "validation_error": "A field has the right type and a value that cannot be used: no address, a control character,"
     " too many, too long.",
+    "recipient_suppressed": "No recipient may be sent to: each has bounced, complained, unsubscribed, or was suppressed"
+    " by an operator.",
     "not_supported": "A field that is known and not served by this version, or not in a request.",
     "template_error": "A template is unknown or malformed, or a name in it has no value.",
     "rate_limit_exceeded": "The key has used up one of its limits, or too many wrong keys came from this address;"

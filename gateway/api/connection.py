@@ -76,12 +76,16 @@ class Written(web.StreamResponse):
         """The answer as bytes for a connection that ends with it."""
         return self._head(http10=False).encode("ascii") + self._answer.body
 
+    def _framing(self, *, http10: bool) -> str:
+        del http10
+        return f"Content-Length: {len(self._answer.body)}\r\n"
+
     def _head(self, *, http10: bool) -> str:
         answer = self._answer
         head = (
             f"HTTP/1.1 {answer.status} {_REASONS[answer.status]}\r\n"
             f"Content-Type: {answer.content_type}\r\n"
-            f"Content-Length: {len(answer.body)}\r\n"
+            f"{self._framing(http10=http10)}"
             f"Date: {self._date}\r\n"
             "Server: mail-gateway\r\n"
             f"X-Request-Id: {self._request_id}\r\n"

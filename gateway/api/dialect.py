@@ -18,7 +18,7 @@ Serve = Callable[[Service, Call], Awaitable[Answer]]
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A method on a path. A path that ends in `/{}` has one variable last segment: the call's `argument`."""
+    """A method on a path. `{}` is a variable segment, the call's `argument`: the last one, or that before it."""
 
     method: str
     path: str

@@ -48,7 +48,12 @@ _BOUNDS: Final = {
     "exclusiveMinimum": "more than {}",
     "maximum": "up to {}",
 }
-_UNLISTED: Final = {"ErrorCode": '<a href="#errors">error code</a>', "Document": "object", "Page": "text"}
+_UNLISTED: Final = {
+    "ErrorCode": '<a href="#errors">error code</a>',
+    "Document": "object",
+    "Page": "text",
+    "Content": "text",
+}
 
 Json = dict[str, Any]
 

@@ -12,6 +12,9 @@ from gateway.delivery.passthrough import NamedRelay, Passed
 from gateway.delivery.waits import Outcome
 from gateway.errors import Refused
 from gateway.intake import BatchReceipt, Receipt
+from gateway.manage.mail import AccountMail
+from gateway.manage.suppressionlist import SuppressionList
+from gateway.manage.webhooks import WebhookManager
 from gateway.message.model import Submission
 from gateway.policy.auth import Principal
 from gateway.policy.limits import Allowance
@@ -27,6 +30,18 @@ class Door(Protocol):
     @property
     def templates(self) -> TemplateManager:
         """The stored templates of every account."""
+
+    @property
+    def mail(self) -> AccountMail:
+        """What an account does with its own mail."""
+
+    @property
+    def suppressions(self) -> SuppressionList:
+        """Who is not sent to, of every account."""
+
+    @property
+    def webhooks(self) -> WebhookManager:
+        """Endpoints that are told of events, of every account."""
 
     def authenticate(self, secret: str, peer: str, *, login: str | None = None) -> Principal:
         """Who this key stands for. Raises Refused (AUTHENTICATION_REQUIRED), for an empty text too.

@@ -3,6 +3,7 @@
 import platform
 
 import gateway
+from gateway.api.trackwriter import TrackFigures
 from gateway.delivery.figures import DeliveryFigures, OutgoingFigures
 from gateway.intake.figures import IntakeFigures
 from gateway.metrics import Description, Metrics
@@ -11,6 +12,7 @@ from gateway.metrics.looplag import LoopLag
 from gateway.resolver.figures import ResolverFigures
 from gateway.store.depth import DepthFigures
 from gateway.store.figures import StoreFigures
+from gateway.webhooks.figures import WebhookFigures
 
 UNKNOWN_PATH = "unknown"  # of requests that nothing serves: their own paths are anybody's words
 
@@ -42,6 +44,8 @@ class Figures:
         self.store = StoreFigures(metrics)
         self.resolver = ResolverFigures(metrics)
         self.http = HttpFigures(metrics)
+        self.webhooks = WebhookFigures(metrics)
+        self.track = TrackFigures(metrics)
         self.loop = LoopLag(metrics)
         self.ready = metrics.gauge("ready", "1 while mail is taken, else 0; /health/ready says why.")
         build = metrics.gauge("build_info", "1; the version that runs.", ("version", "python"))

@@ -36,7 +36,9 @@ def key(request: web.BaseRequest) -> str | None:
 def fingerprint(submission: Submission) -> bytes:
     """SHA-256 of what is asked for."""
     asked: dict[str, Any] = msgspec.to_builtins(replace(submission, attachments=()))
-    hasher = hashlib.sha256(msgspec.json.encode({name: value for name, value in asked.items() if value}))
+    # A `track` of 0 is not the key's default.
+    said = {name: value for name, value in asked.items() if value or (name == "track" and value is not None)}
+    hasher = hashlib.sha256(msgspec.json.encode(said))
     for item in submission.attachments:
         head = (item.filename, item.content_type, item.content_id, item.disposition, len(item.content))
         hasher.update(msgspec.json.encode(head))

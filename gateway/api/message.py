@@ -134,6 +134,22 @@ TABLE: Final = Table.of(
             "Send it over verified TLS only, and to hosts that promise the same (REQUIRETLS, RFC 8689), or not at all.",
         ),
         Field(
+            "track",
+            wishes.track,
+            "track",
+            schema.TRACK,
+            "Whether openings and clicks are told: an object of `opens`, `clicks` (links of the HTML) and `text` (those"
+            " of the plain text, too); `true` is the first two; else as the key has it. Needs `http.public_url`.",
+        ),
+        Field(
+            "unsubscribe",
+            wishes.unsubscribe,
+            "unsubscribe",
+            schema.UNSUBSCRIBE,
+            "Offers recipients to unsubscribe by one click (RFC 8058): `true` from all mail of the account, a tag from"
+            " mail with that tag, which this message gets. Needs `http.public_url`.",
+        ),
+        Field(
             "wait",
             timing.wait,
             "wait_s",
@@ -151,8 +167,6 @@ TABLE: Final = Table.of(
     ),
     refused={
         "recipient_variables": _LATER,
-        "track": _LATER,
-        "unsubscribe": _LATER,
         "delivery_group": "cannot be chosen in a request: the key decides the route",
     },
 )
@@ -170,6 +184,7 @@ _ABSENT: Final[Mapping[str, Any]] = {
     "tags": (),
     "metadata": "{}",
     "return_path": None,
+    "unsubscribe": "",
     "start": Start(),
     "wait_s": None,
     "idempotency_key": None,
@@ -207,6 +222,7 @@ def parse_request(
     if bounds is not None:
         bounds.check(given, values, problems)
     problems.refuse()
+    values["tags"] = labels.with_offered(values["tags"], values["unsubscribe"])
     start: Start = values.pop("start")
     wait_s, key = values.pop("wait_s"), values.pop("idempotency_key")
     return Request(Submission(**values, send_at=start.at, delay_s=start.delay_s), wait_s, key)

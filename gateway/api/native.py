@@ -6,7 +6,23 @@ The vendor's clients of Sendmux use the same paths: the native API is a superset
 import time
 from typing import Final
 
-from gateway.api import batch, docs, envelope, health, me, openapi, send, status, templates
+from gateway.api import (
+    batch,
+    change,
+    content,
+    docs,
+    envelope,
+    events,
+    health,
+    me,
+    openapi,
+    search,
+    send,
+    status,
+    suppressions,
+    templates,
+    webhooks,
+)
 from gateway.api.dialect import Dialect, Operation
 from gateway.api.envelope import Headers
 from gateway.policy.limits import Allowance
@@ -34,8 +50,14 @@ DIALECT: Final = Dialect(
         Operation("POST", send.PATH, send.send),
         Operation("POST", batch.PATH, batch.batch),
         Operation("GET", status.PATH, status.show),
+        *search.OPERATIONS,
+        *content.OPERATIONS,
+        *change.OPERATIONS,
+        *events.OPERATIONS,
         Operation("GET", me.PATH, me.me),
         *templates.OPERATIONS,
+        *suppressions.OPERATIONS,
+        *webhooks.OPERATIONS,
         *openapi.OPERATIONS,
         *docs.OPERATIONS,
         Operation("GET", health.LIVE_PATH, health.live),

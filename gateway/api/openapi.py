@@ -11,11 +11,11 @@ from typing import Any, Final
 import msgspec
 
 from gateway import __version__
-from gateway.api import answers, attachment, codes, message, operations, schema
+from gateway.api import answers, attachment, codes, message, operations, schema, suppressionshapes, webhookshapes
+from gateway.api.described import Described, Success
 from gateway.api.dialect import Operation
 from gateway.api.door import Call
 from gateway.api.envelope import DOCS, Answer
-from gateway.api.operations import Described, Success
 from gateway.api.schema import Schema
 from gateway.api.service import Service
 from gateway.config import Config, Limits
@@ -62,6 +62,7 @@ def build(limits: Limits) -> dict[str, Any]:
         "servers": [{"url": "/"}],
         "security": [{"bearer": []}],
         "paths": paths,
+        "webhooks": webhookshapes.WEBHOOKS,
         "components": {
             "schemas": {**_requests(limits), **answers.SCHEMAS},
             "responses": {_error_name(status): _error(status) for status in statuses},
@@ -103,6 +104,21 @@ def _requests(limits: Limits) -> dict[str, Schema]:
             "additionalProperties": False,
         },
         "TemplateText": _template_text(),
+        **suppressionshapes.REQUESTS,
+        **webhookshapes.REQUESTS,
+        "Appointment": {
+            "type": "object",
+            "properties": {
+                "send_at": {
+                    **schema.SEND_AT,
+                    "minLength": 1,
+                    "description": "RFC 3339 with its offset, `in 10m`, or `now`; within a year.",
+                }
+            },
+            "required": ["send_at"],
+            "additionalProperties": False,
+        },
+        "Content": {"type": "string", "description": "RFC 5322."},
         "Document": {"type": "object", "required": ["openapi", "paths"]},
         "Page": {"type": "string"},
     }
@@ -134,10 +150,11 @@ def _template_text() -> Schema:
 
 
 def _operation(one: Described) -> dict[str, Any]:
-    key = {None: "Needs no key.", "": "Any key may ask."}.get(one.scope, f"Needs the scope `{one.scope}`.")
+    key = {None: "Needs no key.", "": "Any key may ask."}.get(one.scope, f"Needs the scope {_scopes(one.scope or '')}.")
     parameters: list[dict[str, Any]] = [{"$ref": "#/components/parameters/X-Request-Id"}]
     if one.argument is not None:
         parameters.append({"name": "id", "in": "path", "required": True, **one.argument})
+    parameters += one.parameters
     if one.idempotent:
         parameters.append({"$ref": "#/components/parameters/Idempotency-Key"})
     described: dict[str, Any] = {
@@ -166,17 +183,30 @@ def _success(one: Described, answer: Success) -> dict[str, Any]:
         names.append("Idempotent-Replayed")
     if answer.body in {"Document", "Page"}:
         names.append("Cache-Control")
-    shape = answers.success(answer.data) if answer.data else answers.reference(answer.body)
-    described = {
+    if answer.listed:
+        names.append("Link")
+    described: dict[str, Any] = {
         "description": answer.text,
         "headers": {name: _header(name) for name in names},
-        "content": {answer.content_type.partition(";")[0]: {"schema": shape}},
+        "content": {answer.content_type.partition(";")[0]: {"schema": _shape(answer)}},
     }
+    if answer.streamed:
+        described["content"][answer.streamed] = {"schema": {"type": "string"}}
     if answer.links:
         described["links"] = {
             name: {"operationId": name, "parameters": {"id": f"$response.body#{place}"}} for name, place in answer.links
         }
     return described
+
+
+def _scopes(text: str) -> str:
+    return " or ".join(f"`{scope}`" for scope in text.split(" or "))
+
+
+def _shape(answer: Success) -> Schema:
+    if answer.listed:
+        return answers.page(answer.listed)
+    return answers.success(answer.data) if answer.data else answers.reference(answer.body)
 
 
 def _error_name(status: int) -> str:
@@ -236,6 +266,10 @@ _HEADERS: Final[dict[str, Any]] = {
     "Idempotent-Replayed": {
         "description": "The request was made before, under the same idempotency key; this is its answer.",
         "schema": {"type": "string", "const": "true"},
+    },
+    "Link": {
+        "description": "The next page (RFC 8288), where there is one.",
+        "schema": {"type": "string", "examples": ['</api/v1/emails?after=…>; rel="next"']},
     },
     "WWW-Authenticate": {"description": "How to say who asks.", "schema": {"type": "string", "const": "Bearer"}},
     "Cache-Control": {"description": "How long it stays good.", "schema": {"type": "string", "const": CACHE[1]}},

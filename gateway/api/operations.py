@@ -3,16 +3,23 @@
 Guarantees: a literal for each operation, held against the served ones and their answers by tests. It serves nothing.
 """
 
-from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway.api import answers, batch, health, me, send, status, templates
+from gateway.api import (
+    batch,
+    health,
+    mailoperations,
+    me,
+    send,
+    suppressions,
+    suppressionshapes,
+    templates,
+    webhookoperations,
+)
+from gateway.api.described import BODY, READ, Described, Success
 from gateway.api.envelope import DOCS
 
 OPENAPI: Final = "/api/v1/openapi.json"
-_UUID: Final = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
-_READ: Final = (400, 401, 429, 500, 503)  # who guesses keys is not judged: 429, wherever a key is asked for
-_BODY: Final = (408, 413, 415)
 
 _MAIL: Final[dict[str, Any]] = {
     "from": "Shop <shop@example.com>",
@@ -34,56 +41,12 @@ _TEMPLATE: Final[dict[str, Any]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Success:
-    """`data`: the schema of the member `data`; "" where the answer has no envelope, its schema is `body` then.
-
-    `links`: operations that its id is an argument of, and where in the answer that id stands.
-    """
-
-    text: str
-    data: str = ""
-    body: str = ""
-    content_type: str = "application/json"
-    replays: bool = False  # it may be the answer to an earlier request with the same Idempotency-Key
-    links: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Described:
-    """An operation. `path` ends in `{id}` where the server's ends in `{}`; `argument` is the schema of that.
-
-    `scope`: what the key must have; "" for any key, None where no key is asked for. `errors`: statuses. `body`: the
-    schema of the request's body, `example` one that works.
-    """
-
-    name: str
-    method: str
-    path: str
-    title: str
-    text: str
-    scope: str | None
-    answers: dict[int, Success]
-    errors: tuple[int, ...]
-    argument: dict[str, Any] | None = None
-    body: str = ""
-    example: dict[str, Any] | None = None
-    idempotent: bool = False  # takes the header Idempotency-Key
-
-
-_MESSAGE_ID: Final[dict[str, Any]] = {
-    "description": "The message's id, as `eml_…` or as a UUID.",
-    "schema": {
-        "type": "string",
-        "anyOf": [{"pattern": answers.MESSAGE_ID["pattern"]}, {"pattern": f"^{_UUID}$"}],
-        "examples": answers.MESSAGE_ID["examples"],
-    },
-}
 _TEMPLATE_ID: Final[dict[str, Any]] = {
     "description": "The template's id or alias.",
     "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$", "examples": ["welcome"]},
 }
 _ONE: Final = f"{templates.PATH}/{{id}}"
+
 
 OPERATIONS: Final = (
     Described(
@@ -95,11 +58,11 @@ OPERATIONS: Final = (
         " state (200), or at the end of the wait (202). The request cannot choose its route: the key does.",
         "send",
         {
-            201: Success("It was accepted.", "Receipt", replays=True, links=(("getEmail", "/data/message_id"),)),
+            201: Success("It was accepted.", "Receipt", replays=True, links=mailoperations.OF_MESSAGE),
             200: Success("With `wait`: every recipient has a final state.", "Message", replays=True),
             202: Success("With `wait`: it was accepted, and a recipient is still open.", "Message", replays=True),
         },
-        (400, 401, 403, *_BODY, 409, 422, 429, 500, 503),
+        (400, 401, 403, *BODY, 409, 422, 429, 500, 503),
         body="Mail",
         example=_MAIL,
         idempotent=True,
@@ -121,22 +84,12 @@ OPERATIONS: Final = (
                 links=(("getEmail", "/data/results/0/message_id"),),
             )
         },
-        (400, 401, 403, *_BODY, 409, 422, 429, 500, 503),
+        (400, 401, 403, *BODY, 409, 422, 429, 500, 503),
         body="Batch",
         example=_BATCH,
         idempotent=True,
     ),
-    Described(
-        "getEmail",
-        "GET",
-        status.PATH.replace("{}", "{id}"),
-        "Show a message",
-        "Where a message stands, recipient by recipient.",
-        "read",
-        {200: Success("The message.", "Message")},
-        (*_READ, 403, 404),
-        argument=_MESSAGE_ID,
-    ),
+    *mailoperations.OPERATIONS,
     Described(
         "createTemplate",
         "POST",
@@ -151,7 +104,7 @@ OPERATIONS: Final = (
                 links=tuple((name, "/data/id") for name in ("getTemplate", "replaceTemplate", "removeTemplate")),
             )
         },
-        (400, 401, 403, *_BODY, 409, 422, 429, 500, 503),
+        (400, 401, 403, *BODY, 409, 422, 429, 500, 503),
         body="TemplateText",
         example=_TEMPLATE,
     ),
@@ -163,7 +116,7 @@ OPERATIONS: Final = (
         "The account's own, and those of the gateway's directory of templates, without their bodies.",
         "read",
         {200: Success("All of them.", "TemplateList")},
-        (*_READ, 403),
+        (*READ, 403),
     ),
     Described(
         "getTemplate",
@@ -173,7 +126,7 @@ OPERATIONS: Final = (
         "One template, with its bodies.",
         "read",
         {200: Success("The template.", "Template")},
-        (*_READ, 403, 404),
+        (*READ, 403, 404),
         argument=_TEMPLATE_ID,
     ),
     Described(
@@ -184,7 +137,7 @@ OPERATIONS: Final = (
         "Stores another text in its place; it keeps its id, and its alias where none is given.",
         "manage",
         {200: Success("It was stored.", "Template")},
-        (400, 401, 403, 404, *_BODY, 409, 422, 429, 500, 503),
+        (400, 401, 403, 404, *BODY, 409, 422, 429, 500, 503),
         argument=_TEMPLATE_ID,
         body="TemplateText",
         example=_TEMPLATE,
@@ -197,9 +150,65 @@ OPERATIONS: Final = (
         "Removes it for good.",
         "manage",
         {200: Success("It is gone.", "TemplateRemoved")},
-        (*_READ, 403, 404, 409, 422),
+        (*READ, 403, 404, 409, 422),
         argument=_TEMPLATE_ID,
     ),
+    Described(
+        "listSuppressions",
+        "GET",
+        suppressions.PATH,
+        "List suppressions",
+        "Addresses and domains that the account does not send to, the newest first. What the operator suppressed for"
+        " everybody applies, and is not listed.",
+        "read",
+        {200: Success("A page of them.", listed="Suppression")},
+        (*READ, 403, 422),
+        parameters=suppressionshapes.FILTERS,
+    ),
+    Described(
+        "addSuppressions",
+        "POST",
+        suppressions.PATH,
+        "Add suppressions",
+        f"Suppresses an address or a domain for the account's mail, or up to {suppressions.MOST} at once. Of two for"
+        " the same address and tag the stronger reason stays (operator, complaint, unsubscribe, bounce), and the later"
+        " end.",
+        "manage",
+        {
+            201: Success(
+                "One was added; as it stands now.", "Suppression", links=(("removeSuppression", "/data/address"),)
+            ),
+            200: Success("Of many each was added or refused.", "SuppressionsAdded"),
+        },
+        (400, 401, 403, *BODY, 422, 429, 500, 503),
+        body="SuppressionAddition",
+        example=suppressionshapes.EXAMPLE,
+    ),
+    Described(
+        "removeSuppressions",
+        "DELETE",
+        suppressions.PATH,
+        "Remove suppressions",
+        f"Removes up to {suppressions.MOST} at once, so that they are sent to again.",
+        "manage",
+        {200: Success("They are gone.", "SuppressionsRemoved")},
+        (400, 401, 403, *BODY, 422, 429, 500, 503),
+        body="SuppressionRemoval",
+        example=suppressionshapes.REMOVAL_EXAMPLE,
+    ),
+    Described(
+        "removeSuppression",
+        "DELETE",
+        suppressions.ONE.replace("{}", "{id}"),
+        "Remove a suppression",
+        "Removes an address or a domain, so that it is sent to again.",
+        "manage",
+        {200: Success("It is gone.", "SuppressionRemoved")},
+        (*READ, 403, 404, 422),
+        argument=suppressionshapes.ARGUMENT,
+        parameters=suppressionshapes.REMOVAL,
+    ),
+    *webhookoperations.OPERATIONS,
     Described(
         "getKey",
         "GET",
@@ -208,7 +217,7 @@ OPERATIONS: Final = (
         "What the key that asks may do, and what is left of its limits.",
         "",
         {200: Success("The key.", "Key")},
-        _READ,
+        READ,
     ),
     Described(
         "getOpenApi",

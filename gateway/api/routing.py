@@ -29,7 +29,9 @@ class Routes:
 
     native: Dialect
     _exact: dict[str, tuple[Dialect, dict[str, Serve]]] = field(default_factory=dict)
+    # With {} as the last segment, by what is before it; as the one before the last, by both its sides.
     _prefixes: dict[str, tuple[Dialect, dict[str, Serve]]] = field(default_factory=dict)
+    _around: dict[str, tuple[Dialect, dict[str, Serve]]] = field(default_factory=dict)
     _owners: list[tuple[str, Dialect]] = field(default_factory=list)
 
     @classmethod
@@ -47,7 +49,7 @@ class Routes:
             if mount and operation.path.startswith(f"{mount}/"):
                 continue  # it has no other place
             path = mount + operation.path
-            table, path = (self._prefixes, path.removesuffix("{}")) if path.endswith(_VARIABLE) else (self._exact, path)
+            table, path = self._table(path)
             owner, methods = table.setdefault(path, (dialect, {}))
             if owner is not dialect or operation.method in methods:
                 raise ValueError(f"{operation.method} {path} is served by {owner.name} and by {dialect.name}")
@@ -55,6 +57,12 @@ class Routes:
         self._owners += [(f"{mount}{beginning}", dialect) for beginning in dialect.owns]
         if mount:
             self._owners.append((f"{mount}/", dialect))
+
+    def _table(self, path: str) -> tuple[dict[str, tuple[Dialect, dict[str, Serve]]], str]:
+        """Where a path is kept, and by which name."""
+        if path.endswith(_VARIABLE):
+            return self._prefixes, path.removesuffix("{}")
+        return (self._around if f"{_VARIABLE}/" in path else self._exact), path
 
     def find(self, path: str) -> Place | None:
         """Who serves this path, None where nobody does."""
@@ -66,6 +74,11 @@ class Routes:
             found = self._prefixes.get(beginning + slash)
             if found is not None:
                 return Place(*found, argument, f"{beginning}{_VARIABLE}")
+            beginning, _, middle = beginning.rpartition("/")
+            around = f"{beginning}{_VARIABLE}/{argument}"
+            found = self._around.get(around) if middle else None
+            if found is not None:
+                return Place(*found, middle, around)
         return None
 
     def owner(self, path: str) -> Dialect:

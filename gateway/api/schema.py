@@ -85,3 +85,26 @@ DSN: Final[Schema] = {
     "examples": ["failure", ["success", "failure", "delay"]],
 }
 REQUIRE_TLS: Final[Schema] = {"type": "boolean", "default": False}
+_WANTED: Final[Schema] = {"type": ["boolean", "null"]}
+TRACK: Final[Schema] = {
+    "anyOf": [
+        {"type": "boolean"},
+        {"type": "object", "properties": dict.fromkeys(labels.TRACKS, _WANTED), "additionalProperties": False},
+    ],
+    "examples": [{"opens": True, "clicks": True}, False],
+}
+_TAG: Final[Schema] = {"type": "string", "maxLength": labels.MAX_TAG_CHARACTERS}
+UNSUBSCRIBE: Final[Schema] = {
+    "anyOf": [
+        {"type": "boolean"},
+        _TAG,
+        {
+            "type": "object",
+            "properties": {"tag": {**_TAG, "minLength": 1}},
+            "required": ["tag"],
+            "additionalProperties": False,
+        },
+    ],
+    "default": False,
+    "examples": [True, "news", {"tag": "news"}],
+}

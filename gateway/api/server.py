@@ -28,6 +28,8 @@ from gateway.api.figures import UNKNOWN_PATH, HttpFigures
 from gateway.api.proxies import TrustedProxies
 from gateway.api.routing import Place, Routes
 from gateway.api.service import Service
+from gateway.api.streaming import Flowing, Streamed
+from gateway.api.track import BEGINNING, Visits
 from gateway.budget import WAIT_S, Budget, return_large_blocks
 from gateway.certificates import ServerCertificate
 from gateway.config import Config, HttpListener, Listen, ListenerTls
@@ -41,6 +43,7 @@ BACKLOG: Final = 1024  # connections the kernel keeps while the loop is busy
 ACCEPTS: Final = 4
 _LOWEST_TLS: Final = ssl.TLSVersion.TLSv1_2
 _ABORT_S: Final = 0.2  # for connections that are cut after the deadline of a stop
+_TO_THE_END: Final = ("/health/", BEGINNING)  # of what is served while it stops
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 log = logging.getLogger("gateway.api")
@@ -52,7 +55,7 @@ class HttpServer:
     `addresses` are those bound, in the order of the configuration. `budget` is shared with the other door; `handed` are
     sockets that listen already; `body_grace_s`: seconds any body may take, `room_wait_s`: it may wait for memory,
     `keepalive_s`: a connection may stay without a whole request. `pages`: what is also served where `http.admin` is the
-    address of a listener.
+    address of a listener; `visits`: what is there for the recipients of mail.
     """
 
     def __init__(
@@ -66,11 +69,13 @@ class HttpServer:
         keepalive_s: float = KEEPALIVE_S,
         handed: Handed | None = None,
         pages: Pages | None = None,
+        visits: Visits | None = None,
         figures: HttpFigures | None = None,
         connections: ConnectionFigures | None = None,
     ) -> None:
         self._config = config
         self._pages = pages
+        self._visits = visits
         self._requests = (figures or HttpFigures(Metrics())).requests
         self._connection_figures = connections or ConnectionFigures(Metrics())
         self._handed = Handed() if handed is None else handed
@@ -118,7 +123,7 @@ class HttpServer:
 
     async def stop(self, deadline_s: float) -> None:
         """Accept nothing new, let requests in flight finish until the deadline, close all connections."""
-        self._service.stopping = True
+        self._service.stop()
         for listener in self._listeners:
             listener.close()
         if self._busy:
@@ -182,23 +187,30 @@ class HttpServer:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         self._busy += 1
+        is_over = True
         try:
             given = request.headers.get("X-Request-Id")
             request_id = given if given and _REQUEST_ID.fullmatch(given) else new_request_id()
             answer, limits = await self._answer(request, request_id)
+            if isinstance(answer, Streamed):
+                is_over = False  # the request goes on as long as its answer
+                return Flowing(answer, request_id, self._date.now(), limits, self._end_request)
         finally:
-            self._busy -= 1
-            if self._idle is not None and not self._busy and not self._idle.done():
-                self._idle.set_result(None)
+            if is_over:
+                self._end_request()
         return Written(answer, request_id, self._date.now(), limits)
+
+    def _end_request(self) -> None:
+        self._busy -= 1
+        if self._idle is not None and not self._busy and not self._idle.done():
+            self._idle.set_result(None)
 
     async def _answer(self, request: web.BaseRequest, request_id: str) -> tuple[Answer, Headers]:
         """The answer, and what it says of the key's limits."""
         path, _, query = request.raw_path.partition("?")
         if not path.startswith("/") or "%" in path:  # RFC 9112, 3.2.2: the absolute form; an escaped segment
             path, query = request.path, request.query_string
-        place = self._routes.find(path)
-        dialect = place.dialect if place is not None else self._routes.owner(path)
+        place, dialect = self._find(path)
         call = Call(
             request, request_id, self._proxies.client(request), place.argument if place is not None else "", query
         )
@@ -224,6 +236,13 @@ class HttpServer:
         self._requests.at(known, str(answer.status)).value += 1
         return answer, self._limits(dialect, call)
 
+    def _find(self, path: str) -> tuple[Place | None, Dialect]:
+        """Who serves a path, and in whose shape its errors are told."""
+        if self._visits is not None and path.startswith(BEGINNING):
+            return self._visits.find(path), self._visits.dialect
+        place = self._routes.find(path)
+        return place, place.dialect if place is not None else self._routes.owner(path)
+
     async def _serve(self, place: Place | None, call: Call, path: str) -> Answer:
         _check_framing(call.request)
         if place is None and path == METRICS_PATH and self._pages is not None:
@@ -235,7 +254,7 @@ class HttpServer:
         if serve is None:
             allowed = ", ".join([*methods, *(("HEAD",) if "GET" in methods else ())])
             raise HttpError(Fault.METHOD_NOT_ALLOWED, f"Allowed here: {allowed}.", headers=(("Allow", allowed),))
-        if self._service.stopping and not path.startswith("/health/"):
+        if self._service.stopping and not path.startswith(_TO_THE_END):
             raise Refused(Reason.SHUTTING_DOWN, SHUTTING_DOWN)
         return await serve(self._service, call)
 

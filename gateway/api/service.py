@@ -14,6 +14,7 @@ from gateway.api import document
 from gateway.api.body import Bodies
 from gateway.api.door import Call, Door
 from gateway.api.envelope import HttpError
+from gateway.api.feeds import Feeds
 from gateway.config import Config
 from gateway.errors import Refused
 from gateway.policy.auth import Principal, require_scope
@@ -51,8 +52,15 @@ class Service:
         self.config = config
         self.door = door
         self.stopping = False
+        self.feeds = Feeds()
         self._bodies = bodies
         self._pool = pool
+
+    def stop(self) -> None:
+        """Who waits for events is answered at once."""
+        self.stopping = True
+        if self.feeds.count:
+            self.door.mail.commits.wake()
 
     def principal(self, call: Call, secret: str | None, scope: str | None, *, login: str | None = None) -> Principal:
         """Who calls, with the right to do so (`scope` None: whatever it may do). `login` is the user name given

@@ -32,6 +32,11 @@ def aggregate(states: Iterable[State]) -> State:
     return next((state for state in PRECEDENCE if state in present), State.FAILED)
 
 
+def before(state: State) -> tuple[State, ...]:
+    """Those that speak for a message rather than this one."""
+    return PRECEDENCE[: PRECEDENCE.index(state)]
+
+
 def delivered_at(recipients: Iterable[RecipientView]) -> int | None:
     """When the last recipient got it (Unix ms); None until all have."""
     latest = None

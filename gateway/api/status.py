@@ -27,8 +27,13 @@ async def show(service: Service, call: Call) -> Answer:
     uuid = parse_id(call.argument)
     view = await service.door.status(principal, uuid) if uuid is not None else None
     if view is None:
-        raise Refused(Reason.NOT_FOUND, "There is no message with this id.", param="id")
+        raise unknown()
     return envelope.success(describe(view), call.id)
+
+
+def unknown(param: str = "id") -> Refused:
+    """One answer, whether it never was, is another account's, or is gone."""
+    return Refused(Reason.NOT_FOUND, "There is no message with this id.", param=param)
 
 
 def parse_id(text: str) -> bytes | None:
@@ -50,6 +55,8 @@ def describe(view: MessageView) -> dict[str, Any]:
         "created_at": rfc3339(view.created_at),
         "delivered_at": _time(state.delivered_at(view.recipients)),
         "bounce_reason": state.bounce_reason(view.recipients),
+        "opens": sum(recipient.opens for recipient in view.recipients),
+        "clicks": sum(recipient.clicks for recipient in view.recipients),
         "recipients": [_recipient(recipient) for recipient in view.recipients],
         "tags": msgspec.Raw(view.tags.encode()),
         "metadata": msgspec.Raw(view.metadata.encode()),
@@ -68,6 +75,8 @@ def _recipient(view: RecipientView) -> dict[str, Any]:
         "bounce_class": view.bounce_class or None,
         "updated_at": rfc3339(view.updated_at),
         "possible_duplicate": view.possible_duplicate,
+        "opens": view.opens,
+        "clicks": view.clicks,
     }
 
 

@@ -10,7 +10,7 @@ import functools
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
 import gateway
@@ -20,36 +20,27 @@ from gateway.api.admin import AdminServer, Pages
 from gateway.api.envelope import SHUTTING_DOWN
 from gateway.api.server import HttpServer
 from gateway.app.datadir import Core, ended, log_terms
+from gateway.app.returning import Returning
+from gateway.app.sending import Sending
 from gateway.budget import Budget
 from gateway.config import Config
 from gateway.control import ControlServer
-from gateway.delivery.attempt import Couriers
-from gateway.delivery.explain import Explainer, Live
-from gateway.delivery.family import FamilyChoice
-from gateway.delivery.lifetime import Lifetime
-from gateway.delivery.passthrough import PassThrough
-from gateway.delivery.pool import Pool
-from gateway.delivery.reporting import Reporter
-from gateway.delivery.scheduler import Scheduler
-from gateway.delivery.signer import Signer
-from gateway.delivery.tls.mtasts_cache import StsPolicies
-from gateway.delivery.tls.policy import TlsPolicies
-from gateway.delivery.waits import Waits
 from gateway.doors import HttpDoor, SmtpDoor
-from gateway.errors import Refused
 from gateway.local import LocalServer, socket_path
 from gateway.manage import Action
 from gateway.manage.log import LogActions
+from gateway.manage.mail import AccountMail
 from gateway.policy.guard import Guard
-from gateway.policyhost import PolicyHost
 from gateway.reload import Outcome, Reloader
 from gateway.runtime import Clock, Supervisor, notify_systemd, rfc3339
 from gateway.smtp.listener import SmtpServer
 from gateway.store.depth import Depth
 from gateway.watchdog import Watchdog
+from gateway.webhooks.dispatcher import Dispatcher
 
 CERTIFICATE_LOOK_S = 60.0
 STOP_FAILED_S = 6.0
+WEBHOOKS_STOP_S = 5.0  # an endpoint that has not answered by then is told again
 STATUS_S = 30.0  # how often the service manager is told what there is to do
 
 log = logging.getLogger("gateway")
@@ -79,13 +70,10 @@ class Gateway(Core):
         self._handed = Handed() if handed is None else handed
         self._watchdog_s = watchdog_s
         self._began = time.monotonic()
-        self._scheduler: Scheduler | None = None
-        self._signer: Signer
-        self._pool: Pool
-        self._waits: Waits
-        self._couriers: Couriers
-        self._reporter: Reporter
-        self._pass_through: PassThrough
+        self._sending: Sending
+        self._kick: Callable[[], None] = lambda: None  # the scheduler's, once there is one
+        self._returning: Returning
+        self._dispatcher: Dispatcher
         self._guard: Guard
         self._budget: Budget
         self._control: ControlServer
@@ -96,12 +84,12 @@ class Gateway(Core):
     async def _start(self) -> None:
         """Returns when every listener accepts. Raises GatewayError, OSError (a busy port)."""
         await super()._start()
-        self._make_delivery()
+        self._make_parts()
         self._make_doors()
         self._plan_stop()
-        assert self._scheduler is not None
-        await self._scheduler.start()
-        self._reporter.start(self.supervisor)
+        await self._sending.start()
+        await self._dispatcher.start()
+        self._returning.writer.start(self.supervisor)
         await self.http.start()
         await self.smtp.start()
         if self._local is not None:
@@ -111,57 +99,16 @@ class Gateway(Core):
         await self._control.start()
         self._start_followers()
 
-    def _make_delivery(self) -> None:
-        config = self.config
-        figures = self.figures
-        self._signer = Signer(figures.outgoing)
-        self._ends_by(self._signer.close)
-        self._signer.start()
-        self._pool = Pool(config.delivery, outgoing=figures.outgoing, connections=figures.connections)
-        self._ends_by(self._pool.close)
-        self._waits = Waits(self.store, self.clock)
-        sts = StsPolicies(self.store.records, self.resolver, PolicyHost(self.resolver), self.clock)
-        life = Lifetime(self.clock)
-        self._couriers = Couriers(
-            config,
-            self.store,
-            self.resolver,
-            self._pool,
-            self._signer,
-            self.domains,
-            clock=self.clock,
-            families=FamilyChoice(self.resolver),
-            policies=TlsPolicies(self.resolver, sts),
-            life=life,
-        )
-        figures.delivery.know(config.routes)
+    def _make_parts(self) -> None:
+        self._sending = sending = Sending(self, self.supervisor, lambda: self.config)
+        self._ends_by(sending.signer.close)
+        sending.signer.start()
+        self._ends_by(sending.pool.close)
+        self._kick = sending.scheduler.kick
         # An operator who says "now" means it: destinations that nobody answered for are tried again too.
-        self.manager.on_go(self._couriers.unreachable.clear)
-        self._scheduler = Scheduler(
-            config.delivery,
-            self.store,
-            self._couriers,
-            self.supervisor,
-            clock=self.clock,
-            log=self.mail_log,
-            waits=self._waits,
-            figures=figures.delivery,
-            life=life,
-        )
-        told: dict[str, Any] = {"clock": self.clock, "log": self.mail_log}
-        self._reporter = Reporter(
-            config, self.store, ids=self.ids, figures=figures.intake, route_of=self._route_of, **told
-        )
-        self._pass_through = PassThrough(
-            config, self.store, self.resolver, figures=figures.delivery, intake=figures.intake, **told
-        )
-
-    def _route_of(self, key: str) -> str | None:
-        try:
-            principal = self.keys.named(key, self.clock.now_ms())
-        except Refused:
-            return None
-        return principal.route or self.config.default_route
+        self.manager.on_go(sending.couriers.unreachable.clear)
+        self._returning = Returning(self)
+        self._dispatcher = self.webhooks.dispatcher(self.supervisor, self.figures.webhooks)
 
     def _make_doors(self) -> None:
         config, figures = self.config, self.figures
@@ -174,9 +121,12 @@ class Gateway(Core):
             self.intake,
             self.store,
             limiter=self.limiter,
-            waits=self._waits,
-            pass_through=self._pass_through,
+            waits=self._sending.waits,
+            pass_through=self._sending.pass_through,
             templates=self.templates,
+            mail=AccountMail(self.store, self.tokens, self.clock),
+            suppressions=self.suppression_list,
+            webhooks=self.webhooks.manager,
             clock=self.clock,
             log=self.mail_log,
             why_not_ready=self._why_not_ready,
@@ -190,12 +140,19 @@ class Gateway(Core):
             budget=self._budget,
             handed=self._handed,
             pages=pages,
+            visits=self._returning.visits,
             figures=figures.http,
             connections=figures.connections,
         )
         self.admin = AdminServer(config, pages, handed=self._handed)
         smtp_door = SmtpDoor(
-            self.keys, self.intake, self.clock, self.mail_log, guard=self._guard, figures=figures.intake
+            self.keys,
+            self.intake,
+            self.clock,
+            self.mail_log,
+            suppressions=self.suppressions,
+            guard=self._guard,
+            figures=figures.intake,
         )
         shared: dict[str, Any] = {
             "supervisor": self.supervisor,
@@ -203,7 +160,7 @@ class Gateway(Core):
             "handed": self._handed,
             "figures": figures.connections,
         }
-        self.smtp = SmtpServer(config, smtp_door, **shared)
+        self.smtp = SmtpServer(config, smtp_door, returns=self._returning.door, **shared)
         if config.local_key is not None:
             self._local = LocalServer(config, config.local_key, socket_path(config), smtp_door, **shared)
         parts = [self.manager.prepare, self.http.prepare, self.smtp.prepare]
@@ -220,8 +177,9 @@ class Gateway(Core):
         """How the parts end, whether they have started or not; the last line is the first to be done."""
         self._ends_by(self.admin.stop)
         self._ends_by(functools.partial(self.supervisor.cancel_all, timeout_s=2))
+        self._ends_by(self._returning.writer.stop)
         self._ends_by(self._drain)
-        self._ends_by(self._waits.close)
+        self._ends_by(self._sending.waits.close)
         self._ends_by(self._control.stop)
 
     def _pages(self) -> Pages:
@@ -247,12 +205,13 @@ class Gateway(Core):
         start(self._reloader.on_signal(self.reload_asked), name="reload")
         start(self._follow_certificate(), name="certificate")
         start(self.space.follow(), name="space")
+        start(self.braking.follow(), name="brakes")
+        self.supervisor.start(self.store.suppressed.load(), name="suppressions")
         start(self.figures.loop.watch(), name="loop lag")
         if "NOTIFY_SOCKET" in os.environ:
             start(self._tell_status(), name="status")
         if self._watchdog_s is not None:
-            assert self._scheduler is not None
-            vital = {"the store": self.store.answers, "the scheduler": self._scheduler.progresses}
+            vital = {"the store": self.store.answers, "the scheduler": self._sending.scheduler.progresses}
             start(Watchdog(self._watchdog_s, vital).run(), name="watchdog")
 
     async def _follow_certificate(self) -> None:
@@ -267,32 +226,28 @@ class Gateway(Core):
             await asyncio.sleep(STATUS_S)
 
     def _in_a_line(self) -> str:
-        assert self._scheduler is not None
         why_not = self._why_not_ready()
-        queued = f"{self.store.backlog().messages} queued, {self._scheduler.on_the_wire} on the wire"
+        queued = f"{self.store.backlog().messages} queued, {self._sending.scheduler.on_the_wire} on the wire"
         return queued + (f"; not ready: {why_not}" if why_not else "")
 
     def _reconfigure(self, config: Config) -> None:
         """Another configuration in place of the one in force, for all that cannot refuse it."""
-        assert self._scheduler is not None
         if config.log != self.config.log or self._log_actions.changed:
             self._log_actions.changed = False
             observe.setup_logging(config.log.level, as_json=config.log.format == "json", stream=self._stream)
             self.mail_log.reconfigure(**log_terms(config))
+            self._mask_addresses(config)
         self.config = config
-        self.store.reconfigure(config.retention)
+        self.store.reconfigure(config.retention, config.suppression)
         self.space.reconfigure(config.limits)
         self.resolver.reconfigure(config.dns.nameservers, trust_ad=config.dns.trust_ad)
         self.intake.reconfigure(config)
         self._found_templates.reconfigure(config.templates)
         self._budget.resize(config.limits.buffers)
         self._guard.reconfigure(config.limits.auth_failures)
-        self._pool.reconfigure(config.delivery)
-        self._couriers.reconfigure(config)
-        self.figures.delivery.know(config.routes)
-        self._scheduler.reconfigure(config.delivery)
-        self._reporter.reconfigure(config)
-        self._pass_through.reconfigure(config)
+        self._sending.reconfigure(config)
+        self._dispatcher.reconfigure(config.webhooks)
+        self._returning.reconfigure(config)
 
     async def close(self) -> None:
         """Stop: accept nothing new, finish what is on the wire, give back the rest, write everything."""
@@ -301,24 +256,19 @@ class Gateway(Core):
 
     async def _drain(self) -> None:
         """The doors take nothing new, and what is on the wire ends; a door that fails cuts no delivery."""
-        assert self._scheduler is not None
         if self.store.failed:
             self.stop_timeout_s = min(self.stop_timeout_s, STOP_FAILED_S)  # no result can be written any more
         doors = (self.http, self.smtp) if self._local is None else (self.http, self.smtp, self._local)
         await asyncio.gather(
             *(ended(door.stop, self.stop_timeout_s / 2) for door in doors),
-            ended(self._scheduler.stop, max(0.0, self.stop_timeout_s - 3)),
+            ended(self._sending.scheduler.stop, max(0.0, self.stop_timeout_s - 3)),
+            ended(self._dispatcher.stop, min(WEBHOOKS_STOP_S, self.stop_timeout_s / 2)),
         )
 
     def actions(self) -> Mapping[str, Action]:
         mine: dict[str, Action] = {"reload": self._reload, "status": self._status}
         mine |= {"log.show": self._log_actions.show, "log.level": self._log_actions.level}
-        assert self._scheduler is not None
-        lanes = self._scheduler.lanes
-        live = Live(lambda: self._couriers.unreachable, lambda: self._pool.connections, lanes)
-        ways = self._couriers.ways
-        mine["queue.explain"] = Explainer(lambda: self.config, self.store, ways, self.domains, live=live).explain
-        return {**super().actions(), **mine}
+        return {**super().actions(), **mine, **self._sending.actions()}
 
     async def _reload(self, args: dict[str, Any]) -> Any:
         del args
@@ -327,7 +277,6 @@ class Gateway(Core):
     async def _status(self, args: dict[str, Any]) -> Any:
         """What an operator wants to know first."""
         del args
-        assert self._scheduler is not None
         last = self._reloader.last
         return {
             "pid": os.getpid(),
@@ -344,7 +293,7 @@ class Gateway(Core):
             "why_not_ready": self._why_not_ready(),
             "detail": self._trouble() or None,
             "queue": (await self.manager.actions()["queue.summary"]({"limit": 1}))["total"],
-            "on_the_wire": self._scheduler.on_the_wire,
+            "on_the_wire": self._sending.scheduler.on_the_wire,
             "last_reload": _shown(last) if last is not None else None,
         }
 
@@ -358,8 +307,7 @@ class Gateway(Core):
         return (self.fatal.result() if self.fatal.done() else "") or self.store.away or self.space.shortage
 
     def _on_ready(self) -> None:
-        if self._scheduler is not None:
-            self._scheduler.kick()
+        self._kick()
 
     def _task_died(self, name: str, error: BaseException) -> None:
         log.error("the task %s died", name, exc_info=error)

@@ -19,6 +19,7 @@ from typing import Any, Self, TextIO
 from gateway import observe
 from gateway.api import message as api_message
 from gateway.api.figures import Figures
+from gateway.app.webhooks import WebhookParts
 from gateway.config import Config
 from gateway.control import LOCK_NAME
 from gateway.delivery import explain
@@ -26,11 +27,17 @@ from gateway.errors import StoreError
 from gateway.intake import Intake, Room
 from gateway.manage import Action, Manager
 from gateway.manage.backup import BackupActions
+from gateway.manage.erasure import ErasureActions
 from gateway.manage.export import ExportActions
-from gateway.observe import MailLog
+from gateway.manage.instance import load_tokens
+from gateway.manage.suppressionlist import SuppressionList
+from gateway.manage.suppressions import SuppressionActions
+from gateway.observe import MailLog, Mask
 from gateway.policy.auth import KeyRing
+from gateway.policy.brakes import Braking
 from gateway.policy.domains import Domains
 from gateway.policy.limits import Limiter
+from gateway.policy.suppression import Suppressions
 from gateway.policy.templates import Templates
 from gateway.resolver import Resolver
 from gateway.runtime import Clock, IdSource, show_id
@@ -40,6 +47,7 @@ from gateway.store.space import Space
 from gateway.store.sqlite import SqliteStore
 from gateway.store.vault import Vault, load_master_key
 from gateway.templates import TemplateManager
+from gateway.tokens import Tokens
 
 LOG_FLUSH_S = 0.1
 
@@ -66,9 +74,15 @@ class Core:
         self.store: SqliteStore
         self.space: Space
         self.ids: IdSource
+        self.vault: Vault
+        self.tokens: Tokens
         self.resolver: Resolver
         self.manager: Manager
+        self.braking: Braking
         self.limiter: Limiter
+        self.suppressions: Suppressions
+        self.webhooks: WebhookParts
+        self.suppression_list: SuppressionList
         self.templates: TemplateManager
         self.intake: Intake
         self.mail_log: MailLog
@@ -134,25 +148,41 @@ class Core:
     async def _furnish(self) -> None:
         """Everything over an open store."""
         config = self.config
+        self.store.reconfigure(config.retention, config.suppression)
         place = config.database_path.parent
         self.space = Space(place, config.limits, self.store.backlog, self.store.uncopied_bytes, ballast=self._ballast)
         self.space.look()
         self.ids = IdSource(self.clock, last=self.store.last_id)
         self.resolver = Resolver(config.dns.nameservers, trust_ad=config.dns.trust_ad, figures=self.figures.resolver)
+        self.vault = Vault(load_master_key(config.data_dir))
+        self.tokens = await load_tokens(self.store.records, self.vault)
+        self._mask_addresses(config)
+        events = self.store.event_log
+        self.braking = Braking(self.store.brakes, events, self.keys, hashed=self.tokens.hashed, clock=self.clock)
+        await self.braking.load()
         self.manager = Manager(
             config,
             self.store.records,
-            Vault(load_master_key(config.data_dir)),
+            self.vault,
             self.store,
             keys=self.keys,
             domains=self.domains,
             clock=self.clock,
             lookup=self.resolver.txt,
+            lookup_mx=self.resolver.mx,
+            braking=self.braking,
+            keep=self.store.keep,
         )
         await self.manager.load()
         self._backups.clear()
         self._exports = ExportActions(self.store, self.clock)
         self.limiter = Limiter(self.clock)
+        self.suppressions = Suppressions(self.store.suppressed, self.tokens, self.clock)
+        self.suppression_list = SuppressionList(self.store.suppressed, self.tokens, self.clock)
+        self.webhooks = WebhookParts(
+            config.webhooks, self.store, self.resolver, vault=self.vault, tokens=self.tokens, clock=self.clock
+        )
+        self._ends_by(self.webhooks.sender.close)
         self._found_templates = templates = Templates(self.store.records, config.templates)
         self.templates = TemplateManager(self.store.records, templates, clock=self.clock)
         self.intake = Intake(
@@ -166,7 +196,16 @@ class Core:
             log=self.mail_log,
             figures=self.figures.intake,
             room=Room(self.space.take, lambda: self.store.away),
+            suppressions=self.suppressions,
+            braking=self.braking,
+            earlier=self.store.earlier,
         )
+
+    def _mask_addresses(self, config: Config) -> None:
+        """As log.addresses has it, in both logs."""
+        mask = Mask(self.tokens.hashed) if config.log.addresses == "hashed" else None
+        self.mail_log.mask = mask
+        observe.set_mask(mask)
 
     async def close(self) -> None:
         """Close what was opened, last first. What a part fails with is logged and keeps no other open."""
@@ -182,6 +221,9 @@ class Core:
             **self.templates.actions(),
             **self._backups.actions(),
             **self._exports.actions(),
+            **self.webhooks.actions,
+            **SuppressionActions(self.suppression_list, self.clock).actions(),
+            **ErasureActions(self.store.erasing, self.tokens, self.clock).actions(),
             "queue.explain": self._explain,
             "send": self._send,
         }

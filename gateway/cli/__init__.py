@@ -15,6 +15,7 @@ from gateway.cli import (
     check,
     connect,
     domain,
+    erase,
     key,
     log,
     output,
@@ -23,8 +24,10 @@ from gateway.cli import (
     send,
     sendmail,
     serve,
+    suppression,
     template,
     upkeep,
+    webhook,
 )
 from gateway.config import default_path
 from gateway.errors import ConfigError, GatewayError, StoreError
@@ -107,6 +110,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"mail-gateway {gateway.__version__}")
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
-    for noun in (serve, running, check, key, domain, template, queue, log, upkeep, send, sendmail):
+    for noun in (
+        serve,
+        running,
+        check,
+        key,
+        domain,
+        template,
+        queue,
+        suppression,
+        webhook,
+        erase,
+        log,
+        upkeep,
+        send,
+        sendmail,
+    ):
         noun.register(verbs, common)
     return parser

@@ -5,7 +5,7 @@ from typing import Final
 
 from gateway import configfile, yamltree
 from gateway.config import Listen
-from gateway.configfile import grammar
+from gateway.configfile import grammar, keymodes
 
 MAX_DURATION_S: Final = 100 * 365 * 86_400  # a time that far from now is still a date
 
@@ -51,6 +51,40 @@ def limit(text: str) -> str:
         return str(configfile.parse_limit(text))
     except ValueError as error:
         raise ArgumentTypeError(str(error)) from error
+
+
+def key_mode(text: str) -> str:
+    """`hold`, `redirect:ADDRESS`; as text, for it goes to the daemon."""
+    try:
+        return str(keymodes.mode(text))
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from error
+
+
+def tracks(text: str) -> list[str]:
+    """`opens,clicks`."""
+    try:
+        return keymodes.tracks(keymodes.tracked(text.split(",")))
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from error
+
+
+def brake(text: str) -> str:
+    """`volume=5000/day`; as text, for it goes to the daemon."""
+    try:
+        keymodes.parse_brakes((text,))
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from error
+    return text
+
+
+def kept(text: str) -> str:
+    """`messages=30d`; as text, for it goes to the daemon."""
+    try:
+        keymodes.parse_retention((text,))
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from error
+    return text
 
 
 def at_least_one(text: str) -> int:

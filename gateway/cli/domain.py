@@ -1,14 +1,17 @@
 """`mail-gateway domain`: the domains we sign for, and the DNS records they need."""
 
 import argparse
-from typing import Any
+from typing import Any, Final
 
 from gateway.cli import connect, output
+
+_UNHEARD: Final = "no listener takes what comes back: one of smtp.listeners needs role: return_path"
+_RELAYS: Final = "mail that goes by a relay needs that relay's include: in the SPF record, too"
 
 
 def register(verbs: Any, common: argparse.ArgumentParser) -> None:
     parser = verbs.add_parser("domain", parents=[common], help="add, list, check, rotate, remove sending domains")
-    nouns = parser.add_subparsers(metavar="add|list|check|rotate|remove", required=True)
+    nouns = parser.add_subparsers(metavar="add|list|check|zone|rotate|remove", required=True)
 
     add = nouns.add_parser("add", parents=[common], help="make DKIM keys for a domain and print their DNS records")
     add.add_argument("name")
@@ -19,6 +22,11 @@ def register(verbs: Any, common: argparse.ArgumentParser) -> None:
         help="an Ed25519 key too, for routes with dkim: rsa+ed25519; a domain that is known gets it beside its RSA key",
     )
     add.add_argument("--require-dkim", action="store_true", help="refuse mail of this domain that cannot be signed")
+    add.add_argument(
+        "--return-path",
+        metavar="DOMAIN",
+        help="where bounces come back to, as bounces.example.com; one that is known gets it, too (none: no longer)",
+    )
     output.add_json(add)
     add.set_defaults(run=_add)
 
@@ -26,10 +34,15 @@ def register(verbs: Any, common: argparse.ArgumentParser) -> None:
     output.add_json(listing)
     listing.set_defaults(run=_list)
 
-    check = nouns.add_parser("check", parents=[common], help="the DKIM keys of a domain, and whether DNS shows them")
+    check = nouns.add_parser("check", parents=[common], help="the DNS records of a domain, and whether DNS shows them")
     check.add_argument("name")
     output.add_json(check)
     check.set_defaults(run=_check)
+
+    zone = nouns.add_parser("zone", parents=[common], help="the DNS records of a domain, as lines of a zone file")
+    zone.add_argument("name")
+    output.add_json(zone)
+    zone.set_defaults(run=_zone)
 
     rotate = nouns.add_parser(
         "rotate",
@@ -56,6 +69,7 @@ def _add(arguments: argparse.Namespace) -> int:
             "selector": arguments.selector,
             "require_dkim": arguments.require_dkim,
             "ed25519": arguments.ed25519,
+            "return_path": arguments.return_path,
         },
     )
     return output.emit(arguments, result, _print_added)
@@ -74,6 +88,8 @@ def _print_added(domain: Any) -> None:
     print("\nor, in a form with one field:")
     for record in records:
         print(f"  name:  {record['dns_name']}\n  type:  TXT\n  value: {record['dns_value']}")
+    if domain["return_path"] is not None:
+        print(f"\nBounces come back to {domain['return_path']}; its records: mail-gateway domain zone {domain['name']}")
 
 
 def _records(domain: Any) -> list[Any]:
@@ -84,8 +100,18 @@ def _records(domain: Any) -> list[Any]:
 def _list(arguments: argparse.Namespace) -> int:
     def people(domains: Any) -> None:
         output.table(
-            ["DOMAIN", "SELECTOR", "REQUIRE DKIM", "SOURCE", "DNS NAME"],
-            [[d["name"], _each(d, "selector"), d["require_dkim"], d["source"], _each(d, "dns_name")] for d in domains],
+            ["DOMAIN", "SELECTOR", "REQUIRE DKIM", "RETURN PATH", "SOURCE", "DNS NAME"],
+            [
+                [
+                    one["name"],
+                    _each(one, "selector"),
+                    one["require_dkim"],
+                    one["return_path"],
+                    one["source"],
+                    _each(one, "dns_name"),
+                ]
+                for one in domains
+            ],
             empty="There is no domain yet: mail-gateway domain add example.com",
         )
 
@@ -98,7 +124,36 @@ def _each(domain: Any, field: str) -> str:
 
 def _check(arguments: argparse.Namespace) -> int:
     result = connect.Desk(arguments).act("domain.check", {"name": arguments.name})
-    return output.emit(arguments, result, _print_keys)
+    return output.emit(arguments, result, _print_checked)
+
+
+def _print_checked(domain: Any) -> None:
+    return_path = domain["return_path"]
+    if domain["keys"] or return_path is None:
+        _print_keys(domain)
+    if return_path is None:
+        return
+    if domain["keys"]:
+        print()
+    rows = [[one["name"], one["type"], one["value"], one["published"]] for one in return_path["records"]]
+    output.table(["RETURN PATH", "TYPE", "VALUE", "IN DNS"], rows, empty="")
+    if not return_path["heard"]:
+        print(_UNHEARD)
+
+
+def _zone(arguments: argparse.Namespace) -> int:
+    return output.emit(arguments, connect.Desk(arguments).act("domain.zone", {"name": arguments.name}), _print_zone)
+
+
+def _print_zone(domain: Any) -> None:
+    for line in domain["zone"]:
+        print(line)
+    if not domain["zone"]:
+        output.complain(f"the domain {domain['name']} needs no records of ours: it has neither key nor return path")
+    if domain["return_path"] is not None:
+        output.complain(_RELAYS)
+    if not domain["heard"]:
+        output.complain(_UNHEARD)
 
 
 def _rotate(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""`mail-gateway key`: who may send, and which way."""
+"""`mail-gateway key`: who may send, which way, and what becomes of it."""
 
 import argparse
 import sys
@@ -6,10 +6,11 @@ from typing import Any, Final
 
 from gateway.cli import arguments as values
 from gateway.cli import connect, output
-from gateway.config import Duplicates
 from gateway.configfile import notifications
 from gateway.errors import GatewayError
+from gateway.keyterms import Duplicates
 
+_MODES: Final = "live, capture (nothing leaves), hold, redirect:ADDRESS or allow:PATTERN,PATTERN (others are captured)"
 _MAX_SECRET: Final = 1024  # characters read from standard input
 
 
@@ -18,8 +19,8 @@ class SecretError(GatewayError):
 
 
 def register(verbs: Any, common: argparse.ArgumentParser) -> None:
-    parser = verbs.add_parser("key", parents=[common], help="create, list, show, rotate, revoke keys")
-    nouns = parser.add_subparsers(metavar="create|list|show|rotate|revoke", required=True)
+    parser = verbs.add_parser("key", parents=[common], help="create, list, show, rotate, change, release, revoke keys")
+    nouns = parser.add_subparsers(metavar="create|list|show|rotate|mode|release|revoke", required=True)
 
     create = nouns.add_parser("create", parents=[common], help="create a key; its text is printed once")
     _add_create(create)
@@ -40,6 +41,19 @@ def register(verbs: Any, common: argparse.ArgumentParser) -> None:
     _add_text(rotate)
     output.add_json(rotate)
     rotate.set_defaults(run=_rotate)
+
+    mode = nouns.add_parser("mode", parents=[common], help="change what becomes of the mail of a key, from now on")
+    mode.add_argument("name")
+    mode.add_argument("mode", type=values.key_mode, metavar="MODE", help=_MODES)
+    output.add_json(mode)
+    mode.set_defaults(run=_mode)
+
+    release = nouns.add_parser("release", parents=[common], help="let a key that is braked send again")
+    release.add_argument("name")
+    release.add_argument("--reason", metavar="TEXT", help="why, for the event")
+    release.add_argument("--queued", action="store_true", help="and what of its mail is held")
+    output.add_json(release)
+    release.set_defaults(run=_release)
 
     for verb, run, help_ in (
         ("show", _show, "one key, without its text"),
@@ -92,6 +106,7 @@ def _add_create(create: argparse.ArgumentParser) -> None:
         "repeated",
     )
     _add_delivery(create)
+    _add_treatment(create)
     _add_text(create)
     output.add_json(create)
 
@@ -112,6 +127,35 @@ def _add_delivery(parser: argparse.ArgumentParser) -> None:
         metavar="WHEN",
         help="when senders get a delivery status notification if the client does not say: never, or failure, delay and "
         "success (default: failure and delay by SMTP, never by HTTP). May be repeated",
+    )
+
+
+def _add_treatment(parser: argparse.ArgumentParser) -> None:
+    """What becomes of its mail whatever anybody says."""
+    parser.add_argument("--mode", type=values.key_mode, metavar="M", help=f"{_MODES} (default: live)")
+    parser.add_argument(
+        "--track",
+        type=values.tracks,
+        metavar="T",
+        help="what is tracked if the client does not say: some of opens,clicks,text, text being the links of plain "
+        "text (default: nothing)",
+    )
+    parser.add_argument(
+        "--brake",
+        dest="brakes",
+        action="append",
+        type=values.brake,
+        metavar="SPEC",
+        help="when its new mail is held: volume=5000/day (recipients), bounces=10%% (of what ended in the last day), "
+        "new_recipients=500/day (addresses it never wrote to). May be repeated",
+    )
+    parser.add_argument(
+        "--retention",
+        action="append",
+        type=values.kept,
+        metavar="SPEC",
+        help="how long its mail is kept where not as all: delivered=1d, failed=7d (content), messages=30d, events=30d. "
+        "May be repeated",
     )
 
 
@@ -141,6 +185,10 @@ def _create(arguments: argparse.Namespace) -> int:
             "networks": arguments.networks,
             "duplicates": arguments.duplicates,
             "dsn": arguments.dsn,
+            "mode": arguments.mode,
+            "track": arguments.track,
+            "brakes": arguments.brakes,
+            "retention": arguments.retention,
         },
     )
 
@@ -182,6 +230,7 @@ def _list(arguments: argparse.Namespace) -> int:
                 "IP",
                 "DUPLICATES",
                 "DSN",
+                "MODE",
                 "KEY",
                 "EXPIRES",
                 "SOURCE",
@@ -189,7 +238,7 @@ def _list(arguments: argparse.Namespace) -> int:
             [
                 [
                     key["name"],
-                    key["state"] + (" (rotating)" if key["old_until"] else ""),
+                    _state(key),
                     key["account"],
                     key["route"] or "(default)",
                     key["from"],
@@ -198,6 +247,7 @@ def _list(arguments: argparse.Namespace) -> int:
                     key["networks"],
                     key["duplicates"],
                     _dsn(key),
+                    key["mode"],
                     key["hint"],
                     key["expires_at"] or "never",
                     key["source"],
@@ -213,6 +263,29 @@ def _list(arguments: argparse.Namespace) -> int:
 def _show(arguments: argparse.Namespace) -> int:
     result = connect.Desk(arguments).act("key.show", {"name": arguments.name})
     return output.emit(arguments, result, _print_key)
+
+
+def _mode(arguments: argparse.Namespace) -> int:
+    result = connect.Desk(arguments).act("key.mode", {"name": arguments.name, "mode": arguments.mode})
+    return output.emit(
+        arguments, result, lambda key: print(f"The key {key['name']} has the mode {key['mode']} from now on.")
+    )
+
+
+def _release(arguments: argparse.Namespace) -> int:
+    desk, name = connect.Desk(arguments), arguments.name
+    result = desk.act("key.release", {"name": name, "reason": arguments.reason})
+    if arguments.queued:
+        result["queued"] = desk.act("queue.release", {"key": name, "reason": arguments.reason})
+
+    def people(key: Any) -> None:
+        print(f"New mail of the key {name} goes again (it was braked: {key['was']['detail']}).")
+        if arguments.queued:
+            print(f"Recipients released: {key['queued']['released']}.")
+        else:
+            print(f"What was held stays held; to let it go: mail-gateway queue release --key {name}")
+
+    return output.emit(arguments, result, people)
 
 
 def _revoke(arguments: argparse.Namespace) -> int:
@@ -235,7 +308,7 @@ def _print_key(key: Any) -> None:
     output.fields(
         [
             ("name", key["name"]),
-            ("state", key["state"]),
+            ("state", _state(key)),
             ("account", key["account"]),
             ("route", key["route"] or "(default_route)"),
             ("from", key["from"]),
@@ -244,6 +317,10 @@ def _print_key(key: Any) -> None:
             ("ip", key["networks"]),
             ("duplicates", key["duplicates"]),
             ("dsn", _dsn(key)),
+            ("mode", key["mode"]),
+            ("track", " ".join(key["track"]) or "nothing"),
+            ("brakes", _brakes(key)),
+            ("retention", " ".join(key["retention"]) or "(as all)"),
             ("key", key["hint"]),
             ("default from", key["default_from"]),
             ("expires", key["expires_at"] or "never"),
@@ -252,6 +329,18 @@ def _print_key(key: Any) -> None:
             ("source", key["source"]),
         ]
     )
+
+
+def _state(key: Any) -> str:
+    notes = (" (rotating)" if key["old_until"] else "", " (braked)" if key.get("braked") else "")
+    return f"{key['state']}{''.join(notes)}"
+
+
+def _brakes(key: Any) -> str:
+    """And why they hold its mail now."""
+    trip = key.get("braked")
+    held = f"; held since {trip['since']}: {trip['detail']}" if trip else ""
+    return (" ".join(key["brakes"]) or "none") + held
 
 
 def _limits(key: Any) -> str:

@@ -28,6 +28,7 @@ log = logging.getLogger("gateway")
 
 EXIT_FAILED = 1
 EXTEND_S = 30  # that a start may go on for, each time it says that it is alive
+_SIMULATOR = "simulator.test"  # no domain of the Internet (RFC 6761, 6.2)
 DESCRIPTORS = 65_536  # more than both doors and all deliveries use by default
 
 
@@ -95,6 +96,7 @@ def _dev(arguments: argparse.Namespace) -> int:
         routes={"inbox": config.CaptureRoute("inbox")},
         default_route="inbox",
         keys={"dev": config.KeyConfig(name="dev", secret=config.Secret(secret), account="dev")},
+        simulator=_SIMULATOR,
     )
     observe.setup_logging("info", as_json=False)
     return _run(_daemon(settings, lambda gateway: _welcome(gateway, secret)))
@@ -137,6 +139,8 @@ HTTP on {http}:
 SMTP on {smtp}:
   swaks --server {smtp} --auth PLAIN --auth-user dev --auth-password {secret} \\
     --from me@example.com --to you@example.net --header 'Subject: Hello' --body 'It works.'
+
+Addresses at {_SIMULATOR} play a part: bounce@, defer+3@, complain@, open@ ... (docs/howto/simulator.md).
 
 Ctrl-C stops it. What happens to mail is told below.""",
         flush=True,

@@ -17,7 +17,7 @@ def read_delivery(value: Value) -> Delivery:
         else (default.concurrency_initial, default.concurrency)
     )
     delivery = Delivery(
-        retry_s=section.take("retry", _retry, default.retry_s),
+        retry_s=section.take("retry", read_pauses, default.retry_s),
         expire_after_s=section.take("expire_after", Value.duration, default.expire_after_s),
         concurrency_initial=initial,
         concurrency=maximum,
@@ -30,7 +30,8 @@ def read_delivery(value: Value) -> Delivery:
     return delivery
 
 
-def _retry(value: Value) -> tuple[float, ...]:
+def read_pauses(value: Value) -> tuple[float, ...]:
+    """A list of durations, in seconds."""
     items = list(value.items())
     if not items and value.is_list:
         value.problem("needs at least one pause")

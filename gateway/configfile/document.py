@@ -6,10 +6,23 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from gateway import config as tree
-from gateway.configfile import delivery, domains, grammar, keys, listeners, local, passthrough, routes
+from gateway.configfile import (
+    agreement,
+    delivery,
+    domains,
+    grammar,
+    keys,
+    listeners,
+    local,
+    passthrough,
+    routes,
+    suppression,
+    webhooks,
+)
 from gateway.configfile.listeners import Bound
 from gateway.configfile.sources import Sources
 from gateway.errors import Problem
+from gateway.keyterms import Limit, Unit
 from gateway.yamltree import Section, Value
 
 
@@ -44,6 +57,9 @@ def read_document(root: Value, sources: Sources, hostname: str | None = None) ->
         keys=declared,
         delivery=top.take("delivery", delivery.read_delivery, tree.Delivery()),
         retention=top.take("retention", delivery.read_retention, tree.Retention()),
+        suppression=top.take("suppression", suppression.read_suppression, tree.Suppression()),
+        webhooks=top.take("webhooks", webhooks.read_webhooks, tree.Webhooks()),
+        simulator=top.parsed("simulator", grammar.domain, None),
         pass_through=top.take("pass_through", passthrough.read_pass_through, tree.PassThrough()),
         dialects=top.take("dialects", _dialects, tree.Dialects()),
         templates=top.take("templates", sources.directory, None),
@@ -55,7 +71,8 @@ def read_document(root: Value, sources: Sources, hostname: str | None = None) ->
     top.close()
     _check_default_route(top, config, known_routes)
     listeners.check_listeners(bound, has_certificate=top.get("tls") is not None)
-    _warn_of_undeclared_keys(top, config)
+    listeners.check_return_path(top, config)
+    agreement.check(top, config)
     sources.close()
     return config
 
@@ -128,9 +145,9 @@ def _backlog(value: Value) -> tuple[int, int]:
     return messages, size
 
 
-def _failures(text: str) -> tree.Limit:
+def _failures(text: str) -> Limit:
     count, period_s = grammar.rate(text)
-    return tree.Limit(tree.Unit.REQUESTS, count, period_s, burst=count)
+    return Limit(Unit.REQUESTS, count, period_s, burst=count)
 
 
 def _dns(value: Value) -> tree.Dns:
@@ -166,6 +183,7 @@ def _log(value: Value) -> tree.Log:
     log = tree.Log(
         level=section.parsed("level", grammar.log_level, default.level),
         format=section.parsed("format", grammar.log_format, default.format),
+        addresses=section.parsed("addresses", grammar.log_addresses, default.addresses),
     )
     section.close()
     return log
@@ -177,14 +195,3 @@ def _check_default_route(top: Section, config: tree.Config, known: AbstractSet[s
         line = routes_value.line if routes_value is not None else None
         place = top.get("default_route") or Value(top.value.node, "default_route", top.value.findings, line)
         place.problem(f"there is no route {config.default_route}")
-
-
-def _warn_of_undeclared_keys(top: Section, config: tree.Config) -> None:
-    """A key of `networks` may be in the store: no problem, but worth a look."""
-    place = top.get("smtp") or top.value
-    for number, listener in enumerate(config.smtp.listeners):
-        for network, key in listener.networks:
-            if key not in config.keys:
-                text = f"{network}: the key {key} is not declared here; until it is in the store, nobody there can send"
-                path = f"smtp.listeners[{number}].networks"
-                top.value.findings.warnings.append(Problem(path, text, line=place.line))

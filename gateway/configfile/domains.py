@@ -31,13 +31,13 @@ def read_domains(value: Value, sources: Sources) -> dict[str, Domain]:
 
 def _domain(name: str, value: Value, sources: Sources) -> Domain:
     section = value.section()
-    section.later("return_path")
     dkim = section.get("dkim")
     keys = _dkim_keys(dkim, sources) if dkim is not None else ()
     domain = Domain(
         name,
         dkim=keys,
         require_dkim=section.take("require_dkim", Value.boolean, False),
+        return_path=section.parsed("return_path", grammar.domain, None),
     )
     section.close()
     return domain

@@ -96,6 +96,7 @@ dialect = _checked("|".join(DIALECTS), f"one of {', '.join(DIALECTS)}")
 tls_version = _checked(r"1\.[0-3]", "1.0, 1.1, 1.2 or 1.3")
 log_level = _checked("debug|info|warning|error", "debug, info, warning or error")
 log_format = _checked("text|json", "text or json")
+log_addresses = _checked("plain|hashed", "plain or hashed")
 
 
 def parse_listen(text: str) -> Listen:

@@ -1,12 +1,14 @@
-"""The keys declared in the file: secrets, routes, allowed senders and networks, scopes, limits, help for old ones."""
+"""The keys declared in the file: secrets, routes, allowed senders and networks, scopes, limits, help for old ones, and
+what becomes of their mail."""
 
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from typing import TypeVar
 
-from gateway.config import Duplicates, KeyConfig, Secret
-from gateway.configfile import grammar, limits, notifications
+from gateway.config import KeyConfig, Secret
+from gateway.configfile import grammar, keymodes, limits, notifications
 from gateway.configfile.sources import Sources
+from gateway.keyterms import Brakes, Duplicates, KeyRetention, Mode
 from gateway.yamltree import Section, Value
 
 T = TypeVar("T")
@@ -33,7 +35,6 @@ def read_keys(value: Value, sources: Sources, routes: AbstractSet[str]) -> dict[
 
 def _key(name: str, value: Value, sources: Sources, routes: AbstractSet[str]) -> KeyConfig | None:
     section = value.section()
-    section.later("mode", "track")
     section.require("secret")
     secret = section.take("secret", lambda given: _secret(given, sources), None)
     account = section.parsed("account", grammar.name, name)
@@ -47,6 +48,10 @@ def _key(name: str, value: Value, sources: Sources, routes: AbstractSet[str]) ->
     limited = section.take("limits", limits.read_limits, ())
     duplicates = section.one_of("duplicates", Duplicates.AT_LEAST_ONCE)
     dsn = section.take("dsn", _dsn, None)
+    mode = section.parsed("mode", keymodes.mode, Mode())
+    track = section.take("track", keymodes.read_track, 0)
+    brakes = section.take("brakes", keymodes.read_brakes, Brakes())
+    retention = section.take("retention", keymodes.read_retention, KeyRetention())
     route = section.take("route", Value.text, None)
     named = section.get("route")
     if named is not None and route is not None and route not in routes:
@@ -69,6 +74,10 @@ def _key(name: str, value: Value, sources: Sources, routes: AbstractSet[str]) ->
         rewrite_from=rewrite_from,
         duplicates=duplicates,
         dsn=dsn,
+        mode=mode,
+        track=track,
+        brakes=brakes,
+        retention=retention,
     )
 
 

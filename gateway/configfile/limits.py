@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Final
 
-from gateway.config import Limit, Unit
 from gateway.configfile import grammar
+from gateway.keyterms import Limit, Unit
 from gateway.yamltree import Section, Value
 
 _UNITS: Final = ", ".join(Unit)

@@ -12,9 +12,23 @@ from pathlib import Path
 from cryptography import x509
 
 from gateway import certificates
-from gateway.config import Auth, BareNewlines, Http, HttpListener, Listen, ListenerTls, Network, Smtp, SmtpListener, Tls
+from gateway.config import (
+    Auth,
+    BareNewlines,
+    Config,
+    Http,
+    HttpListener,
+    Listen,
+    ListenerTls,
+    Network,
+    Role,
+    Smtp,
+    SmtpListener,
+    Tls,
+)
 from gateway.configfile import grammar
 from gateway.configfile.networks import own_networks
+from gateway.configfile.publicurl import read_public_url
 from gateway.configfile.sources import Sources
 from gateway.yamltree import Section, Value
 
@@ -63,7 +77,7 @@ def _warn_of_its_dates(value: Value, chain: Path, sources: Sources) -> None:
 
 def read_http(value: Value, bound: list[Bound]) -> Http:
     section = value.section()
-    section.later("public_url")
+    public_url = section.take("public_url", read_public_url, None)
     listeners = section.get("listeners")
     proxies = section.take("trusted_proxies", _proxies, ())
     place = section.get("admin")
@@ -71,9 +85,10 @@ def read_http(value: Value, bound: list[Bound]) -> Http:
     admin = section.parsed("admin", grammar.admin, grammar.Admin(default)).listen
     section.close()
     if listeners is None:
-        return default_http(value, bound, Http(trusted_proxies=proxies, admin=admin), admin=place)
+        http = Http(trusted_proxies=proxies, admin=admin, public_url=public_url)
+        return default_http(value, bound, http, admin=place)
     items = tuple(_http_listener(item, bound, proxied=bool(proxies)) for item in listeners.items())
-    http = Http(items, admin, proxies)
+    http = Http(items, admin, proxies, public_url)
     _check_admin(place or Value(value.node, "http.admin", value.findings, value.line), http, bound)
     return http
 
@@ -132,16 +147,21 @@ def _http_listener(value: Value, bound: list[Bound], *, proxied: bool) -> HttpLi
 def read_smtp(value: Value, bound: list[Bound]) -> Smtp | None:
     section = value.section()
     listeners = section.get("listeners")
+    place = section.get("feedback")
+    feedback = tuple(section.each("feedback", grammar.address))
     section.close()
-    if listeners is None:
-        return None
-    return Smtp(tuple(_smtp_listener(item, bound) for item in listeners.items()))
+    found = tuple(_smtp_listener(item, bound) for item in listeners.items()) if listeners is not None else ()
+    if feedback and place is not None and not any(one.role is Role.RETURN_PATH for one in found):
+        place.problem("complaints come to a listener with role: return_path, and there is none in smtp.listeners")
+    return Smtp(found, feedback) if listeners is not None else None
 
 
 def _smtp_listener(value: Value, bound: list[Bound]) -> SmtpListener:
     section = value.section()
     default = SmtpListener()
-    section.later("role", "hide_client")
+    section.later("hide_client")
+    if section.one_of("role", default.role) is Role.RETURN_PATH:
+        return _return_path(section, bound)
     place = section.require("listen")
     listener = SmtpListener(
         listen=section.parsed("listen", grammar.parse_listen, default.listen),
@@ -160,6 +180,47 @@ def _smtp_listener(value: Value, bound: list[Bound]) -> SmtpListener:
     if place is not None:
         bound.append(Bound(listener.listen, listener.tls, place))
     return listener
+
+
+def _return_path(section: Section, bound: list[Bound]) -> SmtpListener:
+    """One that takes mail from anybody: who may be written to there, the domains say."""
+    for name in ("auth", "plaintext_auth", "networks"):
+        given = section.get(name)
+        if given is not None:
+            given.problem("role: return_path takes mail from anybody, and nobody logs in there; leave it out")
+    place = section.require("listen")
+    wanted = section.get("tls")
+    listener = SmtpListener(
+        listen=section.parsed("listen", grammar.parse_listen, SmtpListener().listen),
+        tls=section.one_of("tls", ListenerTls.STARTTLS),
+        auth=Auth.NONE,
+        min_tls=section.parsed("min_tls", grammar.tls_version, SmtpListener().min_tls),
+        bare_newlines=section.take("bare_newlines", _bare_newlines, None),
+        role=Role.RETURN_PATH,
+    )
+    if listener.tls is ListenerTls.IMPLICIT and wanted is not None:
+        wanted.problem("other hosts come in clear and say STARTTLS (RFC 3207): tls is starttls or none")
+    if place is not None:
+        # Where nothing is said, STARTTLS is offered if there is a certificate.
+        bound.append(Bound(listener.listen, listener.tls if wanted is not None else ListenerTls.NONE, place))
+    section.close()
+    return listener
+
+
+def check_return_path(top: Section, config: Config) -> None:
+    """A listener that takes nothing, and senders that nothing comes back to: both may be meant, where the store or
+    another host has the other half."""
+    listening = any(listener.role is Role.RETURN_PATH for listener in config.smtp.listeners)
+    named = any(domain.return_path for domain in config.domains.values())
+    place = top.get("smtp")
+    if listening and not named and not config.smtp.feedback and place is not None:
+        place.warning(
+            "the listener with role: return_path refuses all mail until a domain has a return_path (domains, or "
+            "mail-gateway domain) or smtp.feedback names an address"
+        )
+    domains = top.get("domains")
+    if named and not listening and domains is not None:
+        domains.warning("no listener has role: return_path, so bounces must come to another host and are not heard of")
 
 
 def _bare_newlines(value: Value) -> BareNewlines | None:

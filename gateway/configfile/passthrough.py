@@ -3,9 +3,10 @@
 Guarantees: no configuration that passes lends its relays to strangers, or reaches a port that is not for mail.
 """
 
-from gateway.config import Limit, Network, PassThrough, Unit
+from gateway.config import Network, PassThrough
 from gateway.configfile import grammar
 from gateway.configfile.networks import own_networks
+from gateway.keyterms import Limit, Unit
 from gateway.yamltree import Section, Value
 
 

@@ -7,43 +7,44 @@ after HOPS_S. It does not choose when (scheduler.py), writes nothing but that ma
 host can be given.
 """
 
+import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, assert_never
 
-from msgspec import structs
+import msgspec
 
-from gateway.config import CaptureRoute, Config, MxRoute, RelayRoute, Signing
-from gateway.delivery import envelope, trace, verdict
+from gateway.config import CAPTURED, SIMULATED, CaptureRoute, Config, MxRoute, RelayRoute, Signing
+from gateway.delivery import judging, trace, verdict
 from gateway.delivery.errand import Errand, Said
 from gateway.delivery.family import FamilyChoice
+from gateway.delivery.judging import Terms
 from gateway.delivery.lifetime import Lifetime
+from gateway.delivery.personal import Personal
 from gateway.delivery.pool import Pool
 from gateway.delivery.route import Ways
 from gateway.delivery.session import Failure, Hop, Session
 from gateway.delivery.signer import Signer
+from gateway.delivery.simulator import HOST, Simulator
 from gateway.delivery.tls.policy import TlsPolicies
 from gateway.delivery.trace import Trace
 from gateway.delivery.unreachable import Place, Talk, Unreachable, is_door_shut
+from gateway.delivery.unwanted import without_suppressed
 from gateway.delivery.variants import Sign, Variants
-from gateway.delivery.verdict import Decision, Word
+from gateway.delivery.verdict import Word
 from gateway.delivery.wire import NO_TURN, UNREADABLE, Spent, StaleConnection
 from gateway.errors import StoreError
-from gateway.events import BounceClass, EventType, Scope, State
 from gateway.message import address, dkim, priority
 from gateway.policy.domains import Domains
+from gateway.policy.suppression import Suppressions
 from gateway.resolver import Resolver, has_ipv6_route
 from gateway.runtime import Clock, show_id
 from gateway.store.connection import Damaged
-from gateway.store.queue import Attempt, Claimed, Due, Leased, Queue, Result
+from gateway.store.queue import Attempt, Claimed, Due, Leased, Queue
 
 HOPS_S: Final = 300.0  # no further host is begun with after that; the next attempt begins with the first one again
-_SPREAD: Final = 0.2  # of a pause, for those that were put off by it
-_UNCERTAIN: Final = Decision(
-    State.FAILED, EventType.FAILED, bounce_class=BounceClass.UNCERTAIN, scope=Scope.INFRASTRUCTURE
-)
 
 DAMAGED: Final = Word("store", 0, "5.3.0", "554 5.3.0 the message is damaged in the message store", permanent=True)
 
@@ -67,6 +68,9 @@ class Couriers:
     policies: TlsPolicies | None = None  # None: without MTA-STS
     families: FamilyChoice | None = None  # None: by `ipv6`
     life: Lifetime | None = None  # None: by `clock` alone
+    personal: Personal | None = None  # None: without tracking, unsubscribing and a return path of ours
+    suppressions: Suppressions | None = None  # None: nobody is suppressed
+    simulator: Simulator | None = None
     ways: Ways = field(init=False)
 
     def __post_init__(self) -> None:
@@ -77,6 +81,8 @@ class Couriers:
     def reconfigure(self, config: Config) -> None:
         """For every attempt from now on, also of what is queued already."""
         self.config = config
+        if self.personal is not None:
+            self.personal.reconfigure(config.http.public_url)
         self.ways.reconfigure(config)
         self.unreachable.clear()  # another way may be open
 
@@ -128,7 +134,7 @@ class Carrier:
         if self._crowded:
             return ()
         ended = shared.clock.now_ms()
-        jitter = shared.rng.random()
+        terms = Terms(ended, self._end_of(claimed), shared.config.delivery.retry_s, shared.rng.random())
         return (
             Attempt(
                 message=claimed.message,
@@ -137,7 +143,7 @@ class Carrier:
                 route=self._due.route,
                 started_at=started,
                 ended_at=ended,
-                results=tuple([self._result(r, said[r.id], claimed, ended, jitter) for r in claimed.recipients]),
+                results=tuple([judging.result(one, said[one.id], claimed, terms) for one in claimed.recipients]),
                 envelope_ms=round(self._spent.envelope_s * 1000),
                 content_ms=round(self._spent.content_s * 1000),
                 wire_bytes=self._spent.wire_bytes,
@@ -145,78 +151,58 @@ class Carrier:
             ),
         )
 
-    def _result(self, recipient: Leased, said: Said, claimed: Claimed, now: int, jitter: float) -> Result:
-        tries = recipient.attempts + (said.put_off_s is None)
-        word = said.word
-        if word.stage == "capture":
-            return Result(
-                recipient.id,
-                recipient.fence,
-                State.CAPTURED,
-                EventType.CAPTURED,
-                attempts=tries,
-                to=recipient.address,
-                reply=word.text,
-                stage=word.stage,
-            )
-        decision = self._decide(said, claimed, tries, now, jitter)
-        return Result(
-            recipient.id,
-            recipient.fence,
-            decision.state,
-            decision.event,
-            attempts=tries,
-            to=recipient.address,
-            next_at=decision.next_at,
-            reply=word.text,
-            bounce_class=decision.bounce_class,
-            scope=decision.scope,
-            stage=word.stage,
-            host=said.host,
-            address=said.address,
-            tls=said.tls,
-            note=said.note,
-            possible_duplicate=recipient.possible_duplicate or word.uncertain,
-            dsn_passed=decision.state is State.DELIVERED
-            and said.offer is not None
-            and envelope.passes_success(said.offer, recipient.notify),
-        )
-
-    def _decide(self, said: Said, claimed: Claimed, tries: int, now: int, jitter: float) -> Decision:
-        if said.word.uncertain and claimed.at_most_once:
-            return _UNCERTAIN
-        expires_at = self._end_of(claimed)
-        decision = verdict.judge(
-            said.word,
-            tries=tries,
-            expires_at=expires_at,
-            now=now,
-            retry_s=self._shared.config.delivery.retry_s,
-            jitter=jitter,
-        )
-        if said.put_off_s is None or decision.state is not State.DEFERRED:
-            return decision
-        # Nobody was asked, so nothing is counted and nothing told: it comes again when somebody may be asked.
-        again_at = now + int(said.put_off_s * 1000 * (1 + _SPREAD * jitter)) + 1
-        return structs.replace(decision, event=None, next_at=min(again_at, expires_at))
-
     async def _try(self, claimed: Claimed, said: dict[int, Said]) -> None:
-        route = self._shared.config.routes.get(self._due.route)
+        shared, name = self._shared, self._due.route
+        if name == SIMULATED and shared.simulator is not None:
+            await _simulate(shared.simulator, claimed, said)
+            return
+        route = CaptureRoute(CAPTURED) if name == CAPTURED else shared.config.routes.get(name)
         match route:
             case None:
-                text = f"451 4.3.5 the route {self._due.route} is not configured"
+                text = f"451 4.3.5 the route {name} is not configured"
                 said |= _for_all(claimed.recipients, Word("route", 0, "4.3.5", text))
             case CaptureRoute():
-                captured = Word("capture", 0, "", "captured: nothing left this machine")
+                captured = Word(judging.CAPTURE, 0, "", "captured: nothing left this machine")
                 said |= _for_all(claimed.recipients, captured)
             case MxRoute() | RelayRoute():
-                sign = self._sign(claimed, route.dkim)
-                variants = Variants(claimed.facts, claimed.content, lambda: self._pieces(claimed), sign)
-                for domain, recipients in self._by_domain(route, claimed.recipients).items():
-                    errand = Errand(route, domain, claimed, variants, queue=self._shared.queue, said=said)
-                    await self._send_to(errand, recipients)
+                if shared.suppressions is not None:
+                    claimed = await without_suppressed(shared.suppressions, claimed, said)
+                if claimed.recipients:
+                    await self._send(route, claimed, said)
             case _:
                 assert_never(route)
+
+    async def _send(self, route: MxRoute | RelayRoute, claimed: Claimed, said: dict[int, Said]) -> None:
+        shared, personal = self._shared, self._shared.personal
+        sign = self._sign(claimed, route.dkim)
+        if personal is not None and personal.wanted(claimed):
+            await self._send_each(route, claimed, said, sign, personal)
+            return
+        variants = Variants(claimed.facts, claimed.content, lambda: self._pieces(claimed), sign)
+        for domain, recipients in self._by_domain(route, claimed.recipients).items():
+            errand = Errand(route, domain, claimed, variants, queue=shared.queue, said=said, personal=personal)
+            await self._send_to(errand, recipients)
+
+    async def _send_each(
+        self,
+        route: MxRoute | RelayRoute,
+        claimed: Claimed,
+        said: dict[int, Said],
+        sign: Sign | None,
+        personal: Personal,
+    ) -> None:
+        """A message that is another one for each recipient."""
+        queue = self._shared.queue
+        for domain, recipients in self._by_domain(route, claimed.recipients).items():
+            for recipient in recipients:
+                form = await personal.form(claimed, recipient, claimed.content, lambda: self._pieces(claimed))
+                own = Variants(form.facts, form.content, form.stream, sign)
+                alone = msgspec.structs.replace(claimed, recipients=(recipient,))
+                note = form.note
+                errand = Errand(route, domain, alone, own, queue=queue, said=said, personal=personal, note=note)
+                await self._send_to(errand, [recipient])
+                if self._crowded:
+                    return
 
     def _by_domain(self, route: MxRoute | RelayRoute, recipients: Sequence[Leased]) -> dict[str, list[Leased]]:
         """One group for a relay; by domain where the queue did not cut so (the route was a relay at enqueue)."""
@@ -376,7 +362,7 @@ class Carrier:
         word = errand.said[recipients[0].id].word
         if is_door_shut(word) and shared.unreachable.is_talking((self._due.destination, errand.domain)):
             # It talks to others: it wants no more of us at a time.
-            self._crowded = len(recipients) == len(errand.claimed.recipients)
+            self._crowded = len(recipients) == len(errand.claimed.recipients) and _is_only_of(recipients, errand.said)
         elif word.code and self._welcome:
             self._welcome = False  # once is no sign: it may not have heard yet that our last connection is over
         else:
@@ -385,3 +371,15 @@ class Carrier:
 
 def _for_all(recipients: Iterable[Leased], word: Word) -> dict[int, Said]:
     return {recipient.id: Said(word) for recipient in recipients}
+
+
+def _is_only_of(recipients: Iterable[Leased], said: Mapping[int, Said]) -> bool:
+    """Whether nobody else was sent to."""
+    own = {recipient.id for recipient in recipients}
+    return all(id_ in own or one.word.stage == judging.SUPPRESSION for id_, one in said.items())
+
+
+async def _simulate(simulator: Simulator, claimed: Claimed, said: dict[int, Said]) -> None:
+    words = await asyncio.gather(*map(simulator.word, claimed.recipients))
+    for recipient, word in zip(claimed.recipients, words, strict=True):
+        said[recipient.id] = Said(word, host=HOST)

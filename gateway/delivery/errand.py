@@ -13,6 +13,7 @@ import msgspec
 from gateway.config import MxRoute, RelayRoute
 from gateway.delivery import envelope
 from gateway.delivery.envelope import Mail, Offer
+from gateway.delivery.personal import Personal
 from gateway.delivery.session import Hop, Session
 from gateway.delivery.variants import Variant, Variants
 from gateway.delivery.verdict import Word
@@ -51,9 +52,23 @@ class Fitted(NamedTuple):
 
 
 class Errand:
-    """`said` is what was said so far, by recipient: of this destination and of others; `wish` is about TLS."""
+    """`said` is what was said so far, by recipient: of this destination and of others; `wish` is about TLS; `personal`
+    knows the envelope sender (None: as it was submitted); `note` is of the message, told where there is no other."""
 
-    __slots__ = ("_is_ascii", "claimed", "domain", "queue", "route", "said", "variants", "wish")
+    __slots__ = (
+        "_from_ascii",
+        "_is_ascii",
+        "_note",
+        "_personal",
+        "_renames",
+        "claimed",
+        "domain",
+        "queue",
+        "route",
+        "said",
+        "variants",
+        "wish",
+    )
 
     def __init__(
         self,
@@ -64,6 +79,8 @@ class Errand:
         *,
         queue: Queue,
         said: dict[int, Said],
+        personal: Personal | None = None,
+        note: str = "",
     ) -> None:
         self.route = route
         self.domain = domain
@@ -72,8 +89,12 @@ class Errand:
         self.queue = queue
         self.said = said
         self.wish = claimed.tls_wish
+        self._personal = personal
+        self._note = note
         addresses = "".join([recipient.address for recipient in claimed.recipients])
-        self._is_ascii = claimed.envelope_sender.isascii() and addresses.isascii()
+        self._renames = personal is not None and personal.renames(claimed)
+        self._from_ascii = self._renames or claimed.envelope_sender.isascii()
+        self._is_ascii = self._from_ascii and addresses.isascii()
 
     async def fit(self, offer: Offer, recipients: list[Leased]) -> Fitted:
         """The mail for a host that offers that."""
@@ -94,7 +115,10 @@ class Errand:
     def heard(self, recipient: Leased, word: Word, session: Session) -> None:
         """The host spoke of this recipient."""
         hop = session.hop
-        self.said[recipient.id] = Said(word, hop.name, hop.address, session.tls, session.note, offer=session.wire.offer)
+        note = session.note or self._note
+        # Where notifications come back to us the host has taken over no duty to tell the submitter.
+        offer = None if self._renames else session.wire.offer
+        self.said[recipient.id] = Said(word, hop.name, hop.address, session.tls, note, offer=offer)
 
     def unreached(self, recipients: Sequence[Leased], word: Word, hop: Hop) -> None:
         """The host was not reached, or not talked with. That hides neither the reply of another, nor that it cannot be
@@ -125,7 +149,7 @@ class Errand:
 
     def _by_address(self, recipients: list[Leased]) -> tuple[list[Leased], list[Leased]]:
         """Who can be named in ASCII, and who cannot; domains always can (RFC 6531, 3.2)."""
-        if not self.claimed.envelope_sender.isascii():
+        if not self._from_ascii:
             return [], recipients
         able = [recipient for recipient in recipients if recipient.address.isascii()]
         return able, [recipient for recipient in recipients if not recipient.address.isascii()]
@@ -133,21 +157,24 @@ class Errand:
     def _mail(self, recipients: list[Leased], variant: Variant, offer: Offer) -> Mail:
         claimed = self.claimed
         addresses = tuple([recipient.address for recipient in recipients])
-        is_ascii = self._is_ascii or (claimed.envelope_sender.isascii() and all(map(str.isascii, addresses)))
+        mark = self._personal.mark(claimed, recipients) if self._personal is not None else None
+        sender, field = mark if mark is not None else (claimed.envelope_sender, b"")
+        is_ascii = self._is_ascii or (self._from_ascii and all(map(str.isascii, addresses)))
         return Mail(
-            sender=claimed.envelope_sender,
+            sender=sender,
             recipients=addresses,
-            size=variant.size,
+            size=variant.size + len(field),
             eight_bit=variant.eight_bit,
             utf8=variant.utf8 or not is_ascii,
             dot_lines=variant.dot_lines,
-            prefix=variant.prefix,
+            prefix=field + variant.prefix,
             content=variant.content,
             stream=variant.stream,
-            notify=tuple([recipient.notify for recipient in recipients]) if offer.dsn else (),
+            # To an envelope sender of ours failures are to come back, and nothing else.
+            notify=tuple([recipient.notify for recipient in recipients]) if offer.dsn and not self._renames else (),
             orcpt=tuple([recipient.orcpt for recipient in recipients]) if offer.dsn else (),
-            ret=claimed.ret,
-            envid=claimed.envid,
+            ret="HDRS" if self._renames else claimed.ret,
+            envid="" if self._renames else claimed.envid,
             require_tls=claimed.tls_wish == model.TLS_REQUIRED,
             before_end=self._marker(recipients) if claimed.at_most_once else None,
         )

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, assert_never
 
 from gateway import views
-from gateway.config import CaptureRoute, Config, HopTls, MxRoute, RelayRoute, Route, Signing
+from gateway.config import CAPTURED, SIMULATED, CaptureRoute, Config, HopTls, MxRoute, RelayRoute, Route, Signing
 from gateway.delivery import advice, seen
 from gateway.delivery.family import FamilyChoice
 from gateway.delivery.lane import Lane
@@ -123,7 +123,8 @@ class Explainer:
         """What an attempt would do now: the route, the hosts and their TLS, the signature; `sender` is the From
         address."""
         route_name, domain, cut = way
-        route = self._config().routes.get(route_name)
+        ours = route_name in {CAPTURED, SIMULATED}
+        route = CaptureRoute(route_name) if ours else self._config().routes.get(route_name)
         hosts, problem = await self._hosts(route, route_name, domain, wish)
         return {
             "route": route_name,

@@ -6,12 +6,11 @@ cannot be written stays leased: until its lease runs out, or the next start.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from gateway.delivery import telling, untried
 from gateway.delivery.figures import DeliveryFigures
-from gateway.delivery.waits import Waits
 from gateway.errors import StoreError
 from gateway.observe import MailLog
 from gateway.runtime import Clock
@@ -19,20 +18,28 @@ from gateway.store.queue import Attempt, Claimed, Due, Queue
 
 WRITE_RETRY_S: Final = 1.0
 
+Listener = Callable[[Sequence[Attempt]], None]  # answers at once, and never fails
+
 log = logging.getLogger("gateway.delivery")
 
 
 class Ledger:
-    """`waits` learns of every attempt that was written down."""
+    """`listeners` are told of every attempt that was written down."""
 
     def __init__(
-        self, queue: Queue, figures: DeliveryFigures, *, clock: Clock, log: MailLog, waits: Waits | None
+        self,
+        queue: Queue,
+        figures: DeliveryFigures,
+        *,
+        clock: Clock,
+        log: MailLog,
+        listeners: Sequence[Listener] = (),
     ) -> None:
         self._queue = queue
         self._figures = figures
         self._clock = clock
         self._log = log
-        self._waits = waits
+        self._listeners = listeners
 
     async def settle(self, attempts: Sequence[Attempt]) -> None:
         """Until it is written: a worker that cannot record a delivery must not make another."""
@@ -49,8 +56,8 @@ class Ledger:
         """These are written down."""
         self._figures.settled(attempts)
         telling.tell(self._log, attempts)
-        if self._waits is not None:
-            self._waits.tell(attempts)
+        for listener in self._listeners:
+            listener(attempts)
 
     async def give_back(self, messages: Sequence[tuple[Due, Claimed]]) -> None:
         """Claimed and not tried, in one commit."""

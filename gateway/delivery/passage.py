@@ -22,7 +22,8 @@ from gateway.delivery.verdict import Word
 from gateway.delivery.wire import Mail, Spent
 from gateway.events import State
 from gateway.message import model
-from gateway.store.queue import Attempt, NewMessage, NewRecipient, Result
+from gateway.store.newmail import NewMessage, NewRecipient
+from gateway.store.queue import Attempt, Result
 
 WITHIN_S: Final = 60.0  # the whole attempt: somebody waits for the answer
 STEPS: Final = Timeouts(connect_s=10, greeting_s=20, command_s=20, data_start_s=20, data_block_s=20, data_end_s=40)

@@ -30,7 +30,8 @@ from gateway.metrics import Metrics
 from gateway.observe import MailLog
 from gateway.resolver import Resolver, has_ipv6_route
 from gateway.runtime import Clock, show_id
-from gateway.store.queue import Attempt, NewMessage, Queue
+from gateway.store.newmail import NewMessage
+from gateway.store.queue import Attempt, Queue
 
 AT_ONCE: Final = 100  # attempts; each holds a message and a connection
 _BUSY_S: Final = 1.0

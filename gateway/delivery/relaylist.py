@@ -9,8 +9,9 @@ import ipaddress
 import math
 from typing import Final
 
-from gateway.config import Limit, Listen, PassThrough
+from gateway.config import Listen, PassThrough
 from gateway.errors import Reason, Refused
+from gateway.keyterms import Limit
 from gateway.policy.limits import Buckets
 from gateway.runtime import Clock
 

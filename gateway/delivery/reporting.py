@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from gateway.config import Config, Limit, Unit
+from gateway.config import Config
 from gateway.delivery import notice
 from gateway.errors import StoreError
 from gateway.intake.figures import IntakeFigures
+from gateway.keyterms import Limit, Unit
 from gateway.message import composing, dsn, model, notify, priority
 from gateway.message.dsn import words
 from gateway.message.model import Facts
@@ -29,7 +30,8 @@ from gateway.metrics import Metrics
 from gateway.observe import MailLog
 from gateway.policy.limits import Buckets
 from gateway.runtime import Clock, IdSource, Supervisor, show_id, show_uuid, uuid7
-from gateway.store.queue import NewMessage, NewRecipient, Queue, Report, Told
+from gateway.store.newmail import NewMessage, NewRecipient
+from gateway.store.queue import Queue, Report, Told
 
 GATHER_S: Final = 2.0  # recipients that fail together are told together
 LOOK_S: Final = 2.0  # a look at what is empty costs one search of an index

@@ -27,12 +27,11 @@ from gateway.delivery.crew import Calls, Couriers, Crew
 from gateway.delivery.figures import DeliveryFigures
 from gateway.delivery.hand import Hand
 from gateway.delivery.lane import FIRST_CLAIM, MOST, Lane
-from gateway.delivery.ledger import WRITE_RETRY_S, Ledger
+from gateway.delivery.ledger import WRITE_RETRY_S, Ledger, Listener
 from gateway.delivery.lifetime import Lifetime
 from gateway.delivery.lobby import Lobby
 from gateway.delivery.pacing import Paces
 from gateway.delivery.upkeep import LEASE_MS, Upkeep
-from gateway.delivery.waits import Waits
 from gateway.errors import StoreError
 from gateway.message.priority import HIGH
 from gateway.metrics import Metrics
@@ -64,16 +63,16 @@ class Scheduler:
         *,
         clock: Clock,
         log: MailLog,
-        waits: Waits | None = None,
+        listeners: Sequence[Listener] = (),
         figures: DeliveryFigures | None = None,
         life: Lifetime | None = None,
     ) -> None:
-        """`waits` learns of every attempt that was written down."""
+        """`listeners` are told of every attempt that was written down."""
         self._queue = queue
         self._supervisor = supervisor
         self._clock = clock
         figures = figures or DeliveryFigures(Metrics())
-        self._ledger = Ledger(queue, figures, clock=clock, log=log, waits=waits)
+        self._ledger = Ledger(queue, figures, clock=clock, log=log, listeners=listeners)
         self._life = life or Lifetime(clock)
         self._lanes: dict[int, Lane] = {}
         self._paces = Paces(settings.concurrency_initial, settings.concurrency)

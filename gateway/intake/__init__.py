@@ -7,7 +7,8 @@ decides and stores.
 
 1. `admission`: what is asked of every message, whichever door it came by.
 2. `draft`: a JSON submission becomes a message; `receiving`: SMTP mail does.
-3. `Intake`: limits, templates, the queue, the log.
+3. `treatment`: what becomes of each recipient: the key's mode and brakes, suppressions, the simulator.
+4. `Intake`: limits, templates, the queue, the log.
 """
 
 import asyncio
@@ -21,11 +22,12 @@ import msgspec
 from gateway.config import Config, Route
 from gateway.errors import Reason, Refused, StoreError
 from gateway.intake import draft, notices, receipt
-from gateway.intake.admission import Admission, status
+from gateway.intake.admission import Admission
 from gateway.intake.figures import IntakeFigures
 from gateway.intake.receipt import BatchReceipt, Item, Receipt
 from gateway.intake.receiving import HEADER_BYTES, Receiving
 from gateway.intake.room import Room
+from gateway.intake.treatment import Earlier, Treatment, Wanted, asked, status
 from gateway.message import template
 from gateway.message.model import SmtpEnvelope, Submission
 from gateway.message.template import TemplateError
@@ -33,11 +35,14 @@ from gateway.metrics import Metrics
 from gateway.observe import MailLog
 from gateway.policy import senders
 from gateway.policy.auth import Principal
+from gateway.policy.brakes import Braking
 from gateway.policy.domains import Domains
 from gateway.policy.limits import Limiter
+from gateway.policy.suppression import Suppressions
 from gateway.policy.templates import Templates
 from gateway.runtime import Clock, IdSource
-from gateway.store.queue import Accepted, Conflict, NewMessage, NewRecipient, Queue, Replayed, RequestKey
+from gateway.store.newmail import Accepted, Conflict, NewMessage, NewRecipient, Replayed, RequestKey
+from gateway.store.queue import Queue
 
 __all__ = ["HEADER_BYTES", "Asked", "BatchReceipt", "Idempotency", "Intake", "Item", "Receipt", "Receiving", "Room"]
 
@@ -67,7 +72,11 @@ class Intake:
         log: MailLog,
         figures: IntakeFigures | None = None,
         room: Room | None = None,
+        suppressions: Suppressions | None = None,
+        braking: Braking | None = None,
+        earlier: Earlier | None = None,
     ) -> None:
+        """As Treatment has them: nobody is suppressed, no key has brakes, where they are not given."""
         self._queue = queue
         self._figures = figures or IntakeFigures(Metrics())
         self._limiter = limiter
@@ -76,6 +85,7 @@ class Intake:
         self._admission = Admission(
             config, domains, limiter, clock=clock, ids=ids, log=log, figures=self._figures, room=self._room
         )
+        self._treatment = Treatment(self._admission, suppressions=suppressions, braking=braking, earlier=earlier)
 
     def reconfigure(self, config: Config) -> None:
         """For submissions to come, and what is left to decide of those that are being received."""
@@ -95,7 +105,7 @@ class Intake:
             with self._counting(principal, (message,)):
                 await self._store_pieces((message,))
                 outcome = await self._queue.enqueue(_without_stored(message))
-            taken = self._receipt(principal, route, message, outcome)
+            taken = await self._receipt(principal, route, message, outcome)
         except Refused as refusal:
             self._admission.tell_refused("http", principal, client, refusal)
             raise
@@ -140,7 +150,11 @@ class Intake:
 
     def receive(self, principal: Principal, envelope: SmtpEnvelope) -> Receiving:
         """Begin to take an SMTP message whose sender and recipients were checked. Raises Refused."""
-        return Receiving(self._admission, self._queue, principal, envelope)
+        return Receiving(self._admission, self._treatment, self._queue, principal, envelope)
+
+    def is_written_to(self, principal: Principal, address: str) -> bool:
+        """Whether mail of this key to an address goes there: it is not redirected, nor the simulator's."""
+        return self._treatment.is_written_to(principal, address)
 
     def check_sender(self, principal: Principal, sender: str, *, client: str) -> None:
         """At MAIL: may this key use this envelope sender, and send anything now? Raises Refused."""
@@ -173,11 +187,13 @@ class Intake:
             message = await draft.compose(
                 admission, principal, submission, route=route.name, idempotency=idempotency, client=client
             )
-        except Refused:
+            wanted = Wanted(recipients, notices.by_http(principal, submission), submission.tags)
+            return await self._treatment.treat(principal, route, message, wanted)
+        except (Refused, StoreError) as error:
             self._limiter.give_back(principal, messages=1, recipients=len(recipients))
+            if isinstance(error, StoreError):
+                self._figures.unstored("http", error)
             raise
-        rows = admission.recipients(route, recipients, notices.by_http(principal, submission))
-        return msgspec.structs.replace(message, recipients=rows)
 
     async def _substituted(self, principal: Principal, submission: Submission) -> Submission:
         stored = None
@@ -244,15 +260,15 @@ class Intake:
                 raise Refused(Reason.IDEMPOTENCY_CONFLICT, _CONFLICT, param="Idempotency-Key")
             case outcomes:
                 each = iter(zip(messages, outcomes, strict=True))
-                items = [self._item(principal, route, item, each) for item in prepared]
+                items = [await self._item(principal, route, item, each) for item in prepared]
                 return BatchReceipt(tuple(items))
 
     def _expected(self, route: Route, item: NewMessage | Refused) -> Item:
         if isinstance(item, Refused):
             return Item(None, item)
-        return Item(Receipt(item.uuid, status(route, item.send_at, item.created_at), replayed=False), None)
+        return Item(Receipt(item.uuid, status(route, item), replayed=False), None)
 
-    def _item(
+    async def _item(
         self,
         principal: Principal,
         route: Route,
@@ -263,7 +279,7 @@ class Intake:
             return Item(None, item)
         message, outcome = next(iter(each))
         try:
-            return Item(self._receipt(principal, route, message, outcome), None)
+            return Item(await self._receipt(principal, route, message, outcome), None)
         except Refused as refusal:
             return Item(None, refusal)
 
@@ -273,7 +289,7 @@ class Intake:
             for index, piece in message.pieces[1:]:
                 await self._queue.put_piece(message.id, index, piece)
 
-    def _receipt(
+    async def _receipt(
         self, principal: Principal, route: Route, message: NewMessage, outcome: Accepted | Conflict
     ) -> Receipt:
         if isinstance(outcome, Conflict):
@@ -281,9 +297,10 @@ class Intake:
             raise Refused(Reason.IDEMPOTENCY_CONFLICT, _CONFLICT, param="Idempotency-Key")
         if outcome.replayed:
             self._give_back(principal, (message,))
-        else:
-            self._admission.tell_accepted(message)
-        return Receipt(outcome.uuid, status(route, message.send_at, message.created_at), outcome.replayed)
+            told = await self._treatment.status_before(route, message, outcome.uuid)
+            return Receipt(outcome.uuid, told, replayed=True)
+        self._admission.tell_accepted(message)
+        return Receipt(outcome.uuid, status(route, message), replayed=False)
 
     @contextmanager
     def _counting(self, principal: Principal, messages: Sequence[NewMessage]) -> Iterator[None]:
@@ -301,8 +318,10 @@ class Intake:
 
     def _give_back(self, principal: Principal, messages: Sequence[NewMessage]) -> None:
         """What was not queued does not count."""
-        recipients = sum(len(message.recipients) for message in messages)
+        recipients = sum(map(asked, messages))
         self._limiter.give_back(principal, messages=len(messages), recipients=recipients)
+        for message in messages:
+            self._treatment.give_back(principal, message)
 
 
 def _is_quick(submission: Submission) -> bool:

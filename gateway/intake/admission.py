@@ -6,10 +6,9 @@ here answers at once and stores nothing.
 
 from collections.abc import Iterable, Sequence
 
-from gateway.config import CaptureRoute, Config, MxRoute, Route
+from gateway.config import Config, Route
 from gateway.errors import Reason, Refused
 from gateway.intake.figures import IntakeFigures
-from gateway.intake.notices import NOTHING_SAID, Said
 from gateway.intake.refusals import Refusals
 from gateway.intake.room import Room
 from gateway.message import address
@@ -20,7 +19,7 @@ from gateway.policy.auth import Principal, require_scope
 from gateway.policy.domains import Domains
 from gateway.policy.limits import Limiter
 from gateway.runtime import Clock, IdSource, show_id
-from gateway.store.queue import NewMessage, NewRecipient
+from gateway.store.newmail import NewMessage
 
 ROUTE_RETRY_S = 60  # a missing route is a mistake in the configuration that somebody is about to see
 
@@ -77,20 +76,6 @@ class Admission:
         if size > most:
             raise Refused(Reason.PAYLOAD_TOO_LARGE, f"The message is {size} bytes; at most {most} are taken.")
 
-    def recipients(
-        self, route: Route, addresses: Iterable[str], notify: int, said: Said = NOTHING_SAID
-    ) -> tuple[NewRecipient, ...]:
-        """Rows for the queue: cut by domain where the route delivers by domain. `notify` is what to tell of those of
-        whom nothing was `said`."""
-        by_domain = isinstance(route, MxRoute)
-        next_id, unsaid = self.ids.next, (notify, "")
-        return tuple(
-            [
-                NewRecipient(next_id(), a, address.domain_of(a) if by_domain else "", *said.get(a, unsaid))
-                for a in addresses
-            ]
-        )
-
     def start(self, wanted: Start, now_ms: int) -> int:
         """When delivery begins (Unix ms), at the earliest now. Raises Refused."""
         at = wanted.at if wanted.delay_s is None else now_ms + int(wanted.delay_s * 1000)
@@ -120,13 +105,6 @@ class Admission:
     def tell_refused(self, door: str, principal: Principal, client: str, refusal: Refused) -> None:
         """A line of the mail log: what was not taken, whose it was and why."""
         self._refusals.tell(refusal, door=door, key=principal.name, client=client)
-
-
-def status(route: Route, send_at: int, now_ms: int) -> str:
-    """What a client is told of a message that was just accepted."""
-    if send_at > now_ms:
-        return "scheduled"
-    return "captured" if isinstance(route, CaptureRoute) else "queued"
 
 
 def unique(addresses: Iterable[str]) -> tuple[str, ...]:

@@ -12,9 +12,9 @@ from typing import Final
 
 import msgspec
 
-from gateway.config import Duplicates
 from gateway.errors import Reason, Refused
 from gateway.intake.admission import Admission, unique
+from gateway.keyterms import Duplicates
 from gateway.message import address, composing
 from gateway.message.header import HeaderError
 from gateway.message.model import (
@@ -29,9 +29,10 @@ from gateway.message.model import (
     Submission,
 )
 from gateway.message.schedule import Start
+from gateway.policy import tracking
 from gateway.policy.auth import Principal
 from gateway.runtime import show_uuid, uuid7
-from gateway.store.queue import IdempotencyKey, NewMessage
+from gateway.store.newmail import IdempotencyKey, NewMessage
 
 THREAD_BYTES: Final = 256 * 1024  # more than this is composed in a thread: the loop is never held for it
 
@@ -65,6 +66,8 @@ async def compose(
     sender = sender_of(principal, submission)
     now_ms = admission.clock.now_ms()
     start = admission.start(Start(submission.send_at, submission.delay_s), now_ms)
+    public_url, names = admission.config.http.public_url, tracking.JSON_NAMES
+    track = tracking.admit(public_url, submission.track, principal.track, submission.unsubscribe, names)
     uuid = uuid7(now_ms)
     message_id = f"{show_uuid(uuid)}@{address.domain_of(sender.address)}"
     content, facts = await _content(submission, sender, message_id, now_ms)
@@ -96,6 +99,9 @@ async def compose(
         idempotency=IdempotencyKey(principal.account, *idempotency) if idempotency else None,
         send_at=start if start > now_ms else 0,
         tls_wish=_tls_wish(submission),
+        track=track,
+        unsubscribe=submission.unsubscribe,
+        own_return_path=submission.return_path is not None,
         at_most_once=principal.duplicates is Duplicates.AT_MOST_ONCE,
     )
 

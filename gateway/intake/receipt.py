@@ -9,8 +9,8 @@ from gateway.errors import Problem, Reason, Refused
 
 
 class Receipt(msgspec.Struct, frozen=True, gc=False):
-    """`status` is "queued", "scheduled" or "captured". `replayed`: it was accepted before under the same idempotency
-    key."""
+    """`status` is "queued", "scheduled", "held" or "captured". `replayed`: it was accepted before under the same
+    idempotency key."""
 
     uuid: bytes
     status: str

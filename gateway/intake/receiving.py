@@ -16,18 +16,20 @@ from typing import Final
 
 import msgspec
 
-from gateway.config import Duplicates
 from gateway.errors import Reason, Refused, StoreError
 from gateway.intake import notices
 from gateway.intake.admission import Admission, unique
+from gateway.intake.treatment import Treatment, Wanted, asked
+from gateway.keyterms import Duplicates
 from gateway.message import address, fixup, labels, priority, recode
 from gateway.message.composing import BodySeen
 from gateway.message.model import BY_POLICY, PIECE_BYTES, TLS_OPTIONAL, TLS_REQUIRED, Facts, SmtpEnvelope
 from gateway.message.received import received_field
-from gateway.policy import senders
+from gateway.policy import senders, tracking
 from gateway.policy.auth import Principal
 from gateway.runtime import show_id, show_uuid, uuid7
-from gateway.store.queue import Accepted, IdempotencyKey, NewMessage, Queue
+from gateway.store.newmail import Accepted, IdempotencyKey, NewMessage
+from gateway.store.queue import Queue
 
 HEADER_BYTES: Final = PIECE_BYTES // 2  # of a header as it came: with what is added it still fits one piece
 _LONG_LINE: Final = "A line is longer than 998 octets (RFC 5322, 2.1.1)."
@@ -36,10 +38,18 @@ _LONG_LINE: Final = "A line is longer than 998 octets (RFC 5322, 2.1.1)."
 class Receiving:
     """One message."""
 
-    __slots__ = ("_admission", "_envelope", "_header", "_id", "_principal", "_queue", "_seen", "_survey")
+    __slots__ = ("_admission", "_envelope", "_header", "_id", "_principal", "_queue", "_seen", "_survey", "_treatment")
 
-    def __init__(self, admission: Admission, queue: Queue, principal: Principal, envelope: SmtpEnvelope) -> None:
+    def __init__(
+        self,
+        admission: Admission,
+        treatment: Treatment,
+        queue: Queue,
+        principal: Principal,
+        envelope: SmtpEnvelope,
+    ) -> None:
         self._admission = admission
+        self._treatment = treatment
         self._queue = queue
         self._principal = principal
         self._envelope = envelope
@@ -89,8 +99,12 @@ class Receiving:
             await self._queue.put_piece(self._id, self._seen.next_piece(), rest)
             rest = b""
         message = await self._message(header, rest)
-        limiter, count = self._admission.limiter, len(message.recipients)
-        limiter.take(self._principal, messages=1, recipients=count)
+        limiter, count = self._admission.limiter, asked(message)
+        try:
+            limiter.take(self._principal, messages=1, recipients=count)
+        except Refused:
+            self._treatment.give_back(self._principal, message)
+            raise
         counts = False
         try:
             outcome = await self._queue.enqueue(message)
@@ -98,6 +112,7 @@ class Receiving:
         finally:
             if not counts:
                 limiter.give_back(self._principal, messages=1, recipients=count)
+                self._treatment.give_back(self._principal, message)
         if not isinstance(outcome, Accepted):
             text = "This idempotency key was used for another message."
             raise Refused(Reason.IDEMPOTENCY_CONFLICT, text, param="Idempotency-Key")
@@ -161,8 +176,9 @@ class Receiving:
             await self._queue.put_piece(self._id, seen.next_piece(), rest)
         route = admission.route(principal)
         start = now_ms if fixed.send_at is None else admission.start(labels.start(fixed.send_at), now_ms)
-        told = notices.by_smtp(principal, envelope.sender)
-        return NewMessage(
+        unsubscribe = labels.unsubscribe(fixed.unsubscribe) if fixed.unsubscribe is not None else ""
+        tags = labels.with_offered(fixed.tags, unsubscribe)
+        message = NewMessage(
             id=self._id,
             uuid=uuid,
             account=principal.account,
@@ -174,13 +190,13 @@ class Receiving:
             subject=fixed.subject,
             message_id=fixed.message_id,
             facts=facts,
-            tags=labels.tags(fixed.tags) if fixed.tags else "[]",
+            tags=labels.tags(fixed.tags, unsubscribe) if tags else "[]",
             metadata=labels.metadata(fixed.metadata) if fixed.metadata is not None else "{}",
             client=envelope.peer,
             created_at=now_ms,
             expires_at=admission.expiry(start, labels.ttl(fixed.ttl) if fixed.ttl is not None else None),
             priority=priority.of_header(fixed.priority) if fixed.priority is not None else priority.NORMAL,
-            recipients=admission.recipients(route, recipients, told, notices.said(envelope, told)),
+            recipients=(),
             pieces=((0, first_piece),),
             piece_count=seen.pieces,
             idempotency=self._idempotency(fixed, recipients, facts),
@@ -189,7 +205,17 @@ class Receiving:
             envid=envelope.envid,
             tls_wish=_tls_wish(envelope, fixed),
             at_most_once=principal.duplicates is Duplicates.AT_MOST_ONCE,
+            track=self._track(fixed, unsubscribe),
+            unsubscribe=unsubscribe,
         )
+        told = notices.by_smtp(principal, envelope.sender)
+        wanted = Wanted(recipients, told, tags, notices.said(envelope, told))
+        return await self._treatment.treat(principal, route, message, wanted)
+
+    def _track(self, fixed: fixup.Fixed, unsubscribe: str) -> int:
+        wanted = labels.track(fixed.track) if fixed.track is not None else None
+        public_url, names = self._admission.config.http.public_url, tracking.HEADER_NAMES
+        return tracking.admit(public_url, wanted, self._principal.track, unsubscribe, names)
 
     def _fixed(self, header: bytes, recipients: tuple[str, ...], uuid: bytes, now_ms: int) -> fixup.Fixed:
         envelope = self._envelope

@@ -9,12 +9,15 @@ from typing import Any
 
 from gateway.config import Config
 from gateway.manage.dkimkeys import DkimKeys
-from gateway.manage.domains import DomainActions
+from gateway.manage.domains import DomainActions, domain_name
+from gateway.manage.keeping import Keep, KeyTerms
 from gateway.manage.keys import KeyActions
 from gateway.manage.queue import QueueActions
+from gateway.manage.returnpaths import Asking, MxLookup, nothing_asked
 from gateway.manage.rotation import Lookup, Rotation
 from gateway.manage.suspensions import SuspensionActions
 from gateway.policy.auth import KeyRing
+from gateway.policy.brakes import Braking
 from gateway.policy.domains import Domains
 from gateway.runtime import Clock
 from gateway.store.queue import Queue
@@ -39,11 +42,17 @@ class Manager:
         domains: Domains,
         clock: Clock,
         lookup: Lookup,
+        lookup_mx: MxLookup = nothing_asked,
+        braking: Braking | None = None,
+        keep: Keep = lambda _terms: None,
     ) -> None:
-        """`lookup` asks the resolver for TXT records."""
-        self._keys = KeyActions(config, records, keys, clock)
+        """`lookup` asks the resolver for TXT records, `lookup_mx` for MX records; `braking` None: no key has brakes;
+        `keep` is told how long mail of keys is kept."""
+        self._keys = KeyActions(config, records, keys, clock, braking)
         dkim_keys = DkimKeys(vault, clock)
         self._domains = DomainActions(config, records, dkim_keys, domains, clock)
+        self._terms = KeyTerms(config, records, keep)
+        self._asking = Asking(lookup_mx, lookup)
         self.rotation = Rotation(records, dkim_keys, self._domains, lookup, clock)
         self._queue = QueueActions(config, queue, clock)
         self._suspensions = SuspensionActions(config, queue, keys, clock)
@@ -55,14 +64,17 @@ class Manager:
     def actions(self) -> Mapping[str, Action]:
         """What can be asked for by name."""
         return {
-            "key.create": self._keys.create,
+            "key.create": self._terms.after(self._keys.create),
             "key.list": self._keys.list_,
             "key.show": self._keys.show,
             "key.rotate": self._keys.rotate,
+            "key.mode": self._keys.mode,
+            "key.release": self._keys.release,
             "key.revoke": self._keys.revoke,
             "domain.add": self._domains.add,
             "domain.list": self._domains.list_,
-            "domain.check": self.rotation.check,
+            "domain.check": self._check_domain,
+            "domain.zone": self._domains.zone,
             "domain.rotate": self.rotation.rotate,
             "domain.remove": self._domains.remove,
             "queue.summary": self._queue.summary,
@@ -78,9 +90,18 @@ class Manager:
             "queue.resume": self._suspensions.resume,
         }
 
+    async def _check_domain(self, args: Args) -> Any:
+        """Args: name. What DNS shows of its keys and of its return path. Keys of a declared domain are looked after
+        where they are declared."""
+        return_path = await self._domains.return_path_records(args["name"], self._asking)
+        declared = return_path is not None and self._domains.is_declared(domain_name(args["name"]))
+        keys = {"name": domain_name(args["name"]), "keys": []} if declared else await self.rotation.check(args)
+        return {**keys, "return_path": return_path}
+
     async def load(self) -> None:
         """Read keys and domains of the store and of the configuration. Raises StoreError, ConfigError."""
         await self._keys.load()
+        await self._terms.load()
         await self._domains.load()
 
     async def prepare(self, config: Config) -> Callable[[], None]:
@@ -91,6 +112,7 @@ class Manager:
         def commit() -> None:
             commit_domains()
             self._keys.reconfigure(config)
+            self._terms.reconfigure(config)
             self._queue.reconfigure(config)
             self._suspensions.reconfigure(config)
 

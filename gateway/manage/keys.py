@@ -1,4 +1,4 @@
-"""Keys: made, listed, shown, rotated and revoked by operators; kept in memory as stored and declared.
+"""Keys: made, listed, shown, rotated, changed, let go and revoked by operators; kept in memory as stored and declared.
 
 Guarantees: the text of a key is in the answer that made it, once, and nowhere else.
 """
@@ -7,14 +7,16 @@ import logging
 from collections.abc import Sequence
 from typing import Any, Final
 
-from gateway import configfile, views
-from gateway.config import Config, Duplicates, KeyConfig, Limit, Network
-from gateway.configfile import grammar, notifications
+from gateway import views
+from gateway.config import Config, KeyConfig, Network
+from gateway.configfile import grammar
 from gateway.errors import Reason, Refused
-from gateway.manage import refusals
-from gateway.message import address
+from gateway.manage import keyargs, refusals
+from gateway.manage.queue import reason_of
 from gateway.policy import auth
+from gateway.policy.brakes import Braking
 from gateway.runtime import Clock, rfc3339
+from gateway.store.brakes import Trip
 from gateway.store.records import Duplicate, KeyRecord, Records
 
 DEFAULT_OVERLAP_S: Final = 86_400.0
@@ -28,11 +30,15 @@ Args = dict[str, Any]
 class KeyActions:
     """Actions over one store; keeps `keys` true to it."""
 
-    def __init__(self, config: Config, records: Records, keys: auth.KeyRing, clock: Clock) -> None:
+    def __init__(
+        self, config: Config, records: Records, keys: auth.KeyRing, clock: Clock, braking: Braking | None = None
+    ) -> None:
+        """`braking` None: no key is braked."""
         self._config = config
         self._records = records
         self._keys = keys
         self._clock = clock
+        self._braking = braking
 
     async def load(self) -> None:
         """Read the keys of the store and of the configuration. Raises StoreError."""
@@ -46,8 +52,9 @@ class KeyActions:
 
     async def create(self, args: Args) -> Any:
         """Args: name, account, route, senders, scopes, default_from, expires_s, limits (texts as
-        `recipients=100/min,burst=200`), networks, duplicates, dsn (words of configfile/notifications.py), and of its
-        text: prefix, secret or short. The text is in the answer, and nowhere else."""
+        `recipients=100/min,burst=200`), networks, duplicates, dsn (words of configfile/notifications.py), mode, track,
+        brakes, retention (texts as configfile/keymodes.py reads them), and of its text: prefix, secret or short. The
+        text is in the answer, and nowhere else."""
         name = str(args["name"])
         if not name or not name.isprintable() or " " in name:
             raise refusals.invalid("name", "a key's name has no spaces or control characters")
@@ -55,7 +62,7 @@ class KeyActions:
             raise refusals.invalid("name", f"{grammar.PASS_THROUGH} is a name of the gateway's own: give another")
         if name in self._config.keys:
             raise refusals.declared("key", name)
-        networks = tuple(_network(text) for text in args.get("networks") or ())
+        networks = tuple(keyargs.network(text) for text in args.get("networks") or ())
         secret = self._text(name, args, networks)
         now = self._clock.now_ms()
         expires_s = args.get("expires_s")
@@ -67,16 +74,20 @@ class KeyActions:
             hint=auth.hint(secret),
             account=args.get("account") or name,
             route=self._known_route(args.get("route")),
-            senders=tuple(_sender_pattern(pattern) for pattern in args.get("senders") or ()),
-            scopes=_scopes(args.get("scopes") or ("send", "read")),
-            default_from=_default_from(args.get("default_from")),
+            senders=tuple(keyargs.sender_pattern(pattern) for pattern in args.get("senders") or ()),
+            scopes=keyargs.scopes(args.get("scopes") or ("send", "read")),
+            default_from=keyargs.default_from(args.get("default_from")),
             created_at=now,
             expires_at=now + int(expires_s * 1000) if expires_s else None,
             revoked_at=None,
-            limits=_limits(args.get("limits") or ()),
+            limits=keyargs.limits(args.get("limits") or ()),
             networks=networks,
-            duplicates=_duplicates(args.get("duplicates")),
-            dsn=_dsn(args.get("dsn")),
+            duplicates=keyargs.duplicates(args.get("duplicates")),
+            dsn=keyargs.dsn(args.get("dsn")),
+            mode=keyargs.mode(args.get("mode")),
+            track=keyargs.track(args.get("track") or (), self._config.http.public_url),
+            brakes=keyargs.brakes(args.get("brakes") or ()),
+            retention=keyargs.retention(args.get("retention") or ()),
         )
         try:
             await self._records.add_key(record)
@@ -115,10 +126,8 @@ class KeyActions:
         """Every key, revoked ones too, without secrets."""
         del args
         declared = [views.declared_key_view(key) for key in self._config.keys.values()]
-        return [
-            *declared,
-            *(views.key_view(record, self._clock.now_ms()) for record in await self._records.keys()),
-        ]
+        stored = [views.key_view(record, self._clock.now_ms()) for record in await self._records.keys()]
+        return [{**view, "braked": self._trip_view(view["name"])} for view in (*declared, *stored)]
 
     async def show(self, args: Args) -> Any:
         """Args: name."""
@@ -126,6 +135,26 @@ class KeyActions:
             if view["name"] == args["name"]:
                 return view
         raise refusals.unknown("key", args["name"])
+
+    async def mode(self, args: Args) -> Any:
+        """Args: name, mode. For mail to come; what is held or captured already stays so."""
+        name = str(args["name"])
+        mode = keyargs.mode(str(args["mode"]))
+        if name in self._config.keys:
+            raise refusals.declared("key", name, remedy="; change its mode there")
+        if not await self._records.set_key_mode(name, mode):
+            raise refusals.unknown("active key", name)
+        await self.load()
+        log.info("key %s has the mode %s now", name, mode)
+        return await self.show({"name": name})
+
+    async def release(self, args: Args) -> Any:
+        """Args: name, reason. Its new mail goes again; what is held stays so until `queue.release`."""
+        name = str(args["name"])
+        trip = None if self._braking is None else await self._braking.release(name, reason_of(args))
+        if trip is None:
+            raise refusals.unknown("braked key", name)
+        return {"name": name, "released": True, "was": _trip_view(trip)}
 
     async def revoke(self, args: Args) -> Any:
         """Args: name. At once, for good."""
@@ -137,6 +166,11 @@ class KeyActions:
         await self.load()
         log.info("key %s revoked", name)
         return {"name": name, "state": "revoked"}
+
+    def _trip_view(self, name: str) -> dict[str, Any] | None:
+        """Why a key is braked."""
+        trip = self._braking.trip_of(name) if self._braking is not None else None
+        return None if trip is None else _trip_view(trip)
 
     def _known_route(self, name: str | None) -> str | None:
         if name is not None and name not in self._config.routes:
@@ -182,61 +216,15 @@ def _declared(key: KeyConfig) -> auth.Principal:
         rewrite_from=key.rewrite_from,
         duplicates=key.duplicates,
         dsn=key.dsn,
+        mode=key.mode,
+        track=key.track,
+        brakes=key.brakes or None,
     )
+
+
+def _trip_view(trip: Trip) -> dict[str, Any]:
+    return {"reason": trip.reason, "detail": trip.detail, "since": rfc3339(trip.since)}
 
 
 def _taken(name: str) -> Refused:
     return Refused(Reason.CONFLICT, f"There is a key {name}, or one with this secret, already.", param="name")
-
-
-def _network(text: str) -> Network:
-    try:
-        return grammar.network(text)
-    except ValueError as error:
-        raise refusals.invalid("ip", f"{text!r} is {error}") from error
-
-
-def _scopes(names: Any) -> tuple[str, ...]:
-    unknown = [name for name in names if name not in auth.SCOPES]
-    if unknown:
-        raise refusals.invalid("scope", f"unknown: {', '.join(unknown)}; there are {', '.join(auth.SCOPES)}")
-    return tuple(dict.fromkeys(names))
-
-
-def _limits(texts: Any) -> tuple[Limit, ...]:
-    try:
-        return configfile.parse_limits(texts)
-    except ValueError as error:
-        raise refusals.invalid("limit", str(error)) from error
-
-
-def _duplicates(word: str | None) -> Duplicates:
-    try:
-        return Duplicates(word) if word is not None else Duplicates.AT_LEAST_ONCE
-    except ValueError as error:
-        raise refusals.invalid("duplicates", f"{word!r} is not one of {', '.join(Duplicates)}") from error
-
-
-def _dsn(words: Any) -> int | None:
-    try:
-        return notifications.total(map(notifications.word, words)) if words else None
-    except ValueError as error:
-        raise refusals.invalid("dsn", str(error)) from error
-
-
-def _sender_pattern(pattern: str) -> str:
-    text = pattern if "@" in pattern or pattern == "*" else f"*@{pattern}"
-    try:
-        return address.check_pattern(text)
-    except address.AddressError as error:
-        raise refusals.invalid("from", str(error)) from error
-
-
-def _default_from(text: str | None) -> str | None:
-    if text is None:
-        return None
-    try:
-        address.parse_mailbox(text)
-    except address.AddressError as error:
-        raise refusals.invalid("default_from", str(error)) from error
-    return text

@@ -28,7 +28,15 @@ _MAX_MESSAGE_ID: Final = 995  # more cannot stand on a line in angle brackets
 
 _CONTROL_PREFIX: Final = b"x-gateway-"
 _SINGLE_CONTROLS: Final = frozenset(
-    (b"idempotency-key", b"x-gateway-metadata", b"x-gateway-priority", b"x-gateway-send-at", b"x-gateway-ttl")
+    (
+        b"idempotency-key",
+        b"x-gateway-metadata",
+        b"x-gateway-priority",
+        b"x-gateway-send-at",
+        b"x-gateway-track",
+        b"x-gateway-ttl",
+        b"x-gateway-unsubscribe",
+    )
 )
 _COMPLETED: Final = frozenset({b"date", b"from", b"message-id"})  # added where missing or without a value
 # Every field that is looked at, in lower case; the others only pass by. The second group is always taken out.
@@ -50,9 +58,9 @@ class Fixed(NamedTuple):
     `senders` are the addresses of every From and Sender field, for the check of allowed senders; a field that
     cannot be read for certain stands there as `unreadable From field`, which only the pattern `*` allows.
     `header_from` is the first From address, "" where From is unreadable. `message_id` is without angle brackets.
-    `metadata` is raw JSON text, `send_at`, `ttl` and `priority` are as given. `tls_optional`: the author wrote
-    `TLS-Required: no` (RFC 8689, 3). `unknown_controls` are X-Gateway-* fields of no meaning here; `repeated_controls`
-    those given twice that may stand once.
+    `metadata` is raw JSON text; `send_at`, `ttl`, `priority`, `track` and `unsubscribe` are as given. `tls_optional`:
+    the author wrote `TLS-Required: no` (RFC 8689, 3). `unknown_controls` are X-Gateway-* fields of no meaning here,
+    `repeated_controls` those given twice that may stand once.
     """
 
     header: bytes
@@ -69,6 +77,8 @@ class Fixed(NamedTuple):
     send_at: str | None
     ttl: str | None
     priority: str | None
+    track: str | None
+    unsubscribe: str | None
     tls_optional: bool
     unknown_controls: tuple[str, ...]
     repeated_controls: tuple[str, ...]
@@ -93,6 +103,8 @@ class _Controls(NamedTuple):
     send_at: str | None = None
     ttl: str | None = None
     priority: str | None = None
+    track: str | None = None
+    unsubscribe: str | None = None
     unknown: tuple[str, ...] = ()
     repeated: tuple[str, ...] = ()
 
@@ -176,6 +188,8 @@ def fix_header(
         send_at=controls.send_at,
         ttl=controls.ttl,
         priority=controls.priority,
+        track=controls.track,
+        unsubscribe=controls.unsubscribe,
         tls_optional=b"tls-required" in present and _value(raw, present[b"tls-required"]).lower() == b"no",
         unknown_controls=controls.unknown,
         repeated_controls=controls.repeated,
@@ -316,6 +330,8 @@ def _controls(raw: bytes, gone: list[_Field]) -> _Controls:
         send_at=single.get(b"x-gateway-send-at"),
         ttl=single.get(b"x-gateway-ttl"),
         priority=single.get(b"x-gateway-priority"),
+        track=single.get(b"x-gateway-track"),
+        unsubscribe=single.get(b"x-gateway-unsubscribe"),
         unknown=tuple(unknown),
         repeated=tuple(repeated),
     )

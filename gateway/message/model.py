@@ -9,6 +9,9 @@ PIECE_BYTES = 256 * 1024  # content is stored, hashed and sent in pieces of at m
 BY_POLICY = 0  # TLS to the next hops as the route and the recipient's domain have it
 TLS_REQUIRED = 1  # REQUIRETLS: verified TLS all the way, or not at all (RFC 8689, 4)
 TLS_OPTIONAL = 2  # "TLS-Required: no": rather in clear than not at all (RFC 8689, 5)
+TRACK_OPENS = 1  # a pixel in the HTML
+TRACK_CLICKS = 2  # links of the HTML lead over us
+TRACK_TEXT = 4  # those of plain text, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,8 @@ class Submission:
     priority: int = 1  # 0 high, 1 normal, 2 low
     notify: int | None = None  # a sum of message/notify.py; None: as the key has it
     require_tls: bool = False
+    track: int | None = None  # a sum of TRACK_…; None: as the key has it
+    unsubscribe: str = ""  # "": nothing is offered; "*": from all mail of the account; else from this tag
 
 
 class SmtpEnvelope(msgspec.Struct, frozen=True, gc=False):

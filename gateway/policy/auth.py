@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from typing import Final, NamedTuple
 
-from gateway.config import Duplicates, Limit, Network
+from gateway.config import Network
 from gateway.errors import Reason, Refused
+from gateway.keyterms import Brakes, Duplicates, Limit, Mode
 from gateway.store.records import KeyRecord
 
 DEFAULT_PREFIX: Final = "mgw_"
@@ -29,6 +30,7 @@ _RANDOM_CHARACTERS: Final = 32  # 190 bits
 _TYPEABLE: Final = "abcdefghjkmnpqrstuvwxyz23456789"  # on a printer's panel, and no two of them look alike
 _HINT_CHARACTERS: Final = 8
 _SHORT_HINT: Final = 4
+_LIVE: Final = Mode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,10 @@ class Principal:
     aliases: tuple[tuple[str, str], ...] = ()
     rewrite_from: str | None = None
     duplicates: Duplicates = Duplicates.AT_LEAST_ONCE
-    dsn: int | None = None  # as in KeyConfig
+    dsn: int | None = None  # this and the following as in KeyConfig
+    mode: Mode = _LIVE
+    track: int = 0
+    brakes: Brakes | None = None  # None: it has none
 
 
 def make_key(prefix: str = DEFAULT_PREFIX) -> str:
@@ -111,6 +116,7 @@ class KeyRing:
         self._by_digest: dict[bytes, _Entry] = {}
         self._by_name: dict[str, Principal] = {}
         self._stored: tuple[_Entry, ...] = ()
+        self.with_brakes: dict[str, Principal] = {}  # those that have brakes, by name
 
     def load(self, stored: Iterable[KeyRecord], declared: Iterable[tuple[Principal, bytes]]) -> None:
         """Replace what is known. A key of the configuration wins over a stored namesake, and over its text."""
@@ -125,6 +131,7 @@ class KeyRing:
         entries += fixed
         self._by_digest = {entry.digest: entry for entry in entries}
         self._by_name = {entry.principal.name: entry.principal for entry in entries if not entry.revoked}
+        self.with_brakes = {name: one for name, one in self._by_name.items() if one.brakes is not None}
 
     def judge(self, text: str, now_ms: int, *, peer: str, login: str | None = None) -> Judged:
         """Is this a key, good now and from this address? `login` is a user name: any, but not that of another key.
@@ -201,4 +208,7 @@ def _principal(record: KeyRecord) -> Principal:
         networks=record.networks,
         duplicates=record.duplicates,
         dsn=record.dsn,
+        mode=record.mode,
+        track=record.track,
+        brakes=record.brakes or None,
     )

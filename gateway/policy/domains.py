@@ -1,4 +1,4 @@
-"""The sending domains: which keys sign for a From domain, and where unsigned mail is refused."""
+"""The sending domains: which keys sign for a From domain, where unsigned mail is refused, where bounces go."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -32,6 +32,7 @@ class SendingDomain:
     require_dkim: bool
     key: SigningKey | None
     ed25519: SigningKey | None = None
+    return_path: str | None = None  # the domain of the envelope senders of its mail; None: they stay
 
 
 class Domains:
@@ -39,9 +40,13 @@ class Domains:
 
     def __init__(self) -> None:
         self._domains: dict[str, SendingDomain] = {}
+        self._has_return_paths = False
+        self.return_paths: frozenset[str] = frozenset()  # the domains that mail comes back to
 
     def load(self, domains: Iterable[SendingDomain]) -> None:
         self._domains = {domain.name: domain for domain in domains}
+        self.return_paths = frozenset(one.return_path for one in self._domains.values() if one.return_path)
+        self._has_return_paths = bool(self.return_paths)
 
     def nearest(self, name: str) -> SendingDomain | None:
         """The domain itself, or the nearest of its parents."""
@@ -59,6 +64,13 @@ class Domains:
         if found.ed25519 is not None and signing is _BOTH:
             return (found.key, found.ed25519)
         return (found.key,)
+
+    def return_path(self, name: str) -> str | None:
+        """The domain of envelope senders for a From domain: that of the nearest domain that has one, None without."""
+        found = self.nearest(name) if self._has_return_paths else None
+        while found is not None and found.return_path is None:
+            found = self.nearest(found.name.partition(".")[2])
+        return found.return_path if found is not None else None
 
     def require(self, name: str) -> None:
         """Refused with SENDER_NOT_ALLOWED where the domain demands a signature and nothing signs for it."""

@@ -29,8 +29,8 @@ from collections import OrderedDict
 from ipaddress import IPv6Address
 from typing import Final
 
-from gateway.config import Limit
 from gateway.errors import Reason, Refused
+from gateway.keyterms import Limit
 from gateway.policy import auth
 from gateway.policy.limits import Buckets
 from gateway.runtime import Clock

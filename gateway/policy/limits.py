@@ -10,8 +10,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.config import Limit, Unit
 from gateway.errors import Reason, Refused
+from gateway.keyterms import Limit, Unit
 from gateway.policy.auth import Principal
 from gateway.runtime import Clock
 
@@ -32,7 +32,7 @@ class Allowance:
     reset_s: int
 
 
-class _Bucket:
+class Bucket:
     """One limit of one subject. Times are whole nanoseconds.
 
     Its level is the one number `_full_at`, the time at which it is full again, times `limit.count`: so one unit is
@@ -47,9 +47,9 @@ class _Bucket:
         self._capacity = limit.burst * self._worth
         self._full_at: int | None = None  # never taken from
 
-    def resized(self, limit: Limit, now: int) -> "_Bucket":
+    def resized(self, limit: Limit, now: int) -> "Bucket":
         """Of another count or burst, with what was taken from this one still missing. The period is the same."""
-        bucket = _Bucket(limit)
+        bucket = Bucket(limit)
         bucket._set(now, min(self._missing(now), bucket._capacity))
         return bucket
 
@@ -96,7 +96,7 @@ class Limiter:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._by_key: dict[str, tuple[_Bucket, ...]] = {}
+        self._by_key: dict[str, tuple[Bucket, ...]] = {}
         self._swept_at = _SWEPT_FROM
 
     def take(self, principal: Principal, *, requests: int = 0, messages: int = 0, recipients: int = 0) -> None:
@@ -107,20 +107,20 @@ class Limiter:
         """
         if not principal.limits:
             return
-        now = _now_ns(self._clock)
+        now = now_ns(self._clock)
         for bucket, cost in self._affordable(principal, now, requests, messages, recipients):
             bucket.take(now, cost)
 
     def check(self, principal: Principal, *, requests: int = 0, messages: int = 1, recipients: int = 1) -> None:
         """As `take`, but takes nothing: by default, whether one message to one recipient could be sent now."""
         if principal.limits:
-            self._affordable(principal, _now_ns(self._clock), requests, messages, recipients)
+            self._affordable(principal, now_ns(self._clock), requests, messages, recipients)
 
     def give_back(self, principal: Principal, *, requests: int = 0, messages: int = 0, recipients: int = 0) -> None:
         """What was taken for something that turned out to cost nothing, as a replay does."""
         if not principal.limits:
             return
-        now = _now_ns(self._clock)
+        now = now_ns(self._clock)
         costs = {Unit.REQUESTS: requests, Unit.MESSAGES: messages, Unit.RECIPIENTS: recipients}
         for bucket in self._buckets(principal, now):
             bucket.give_back(now, costs[bucket.limit.unit])
@@ -129,12 +129,12 @@ class Limiter:
         """What is left, in the order of the key's limits; empty for a key without."""
         if not principal.limits:
             return ()
-        now = _now_ns(self._clock)
+        now = now_ns(self._clock)
         return tuple(bucket.allowance(now) for bucket in self._buckets(principal, now))
 
     def _affordable(
         self, principal: Principal, now: int, requests: int, messages: int, recipients: int
-    ) -> list[tuple[_Bucket, int]]:
+    ) -> list[tuple[Bucket, int]]:
         """Each bucket with what it is to give. Raises Refused where one of them cannot."""
         costs = {Unit.REQUESTS: requests, Unit.MESSAGES: messages, Unit.RECIPIENTS: recipients}
         buckets = self._buckets(principal, now)
@@ -147,7 +147,7 @@ class Limiter:
             raise _too_soon(principal, slowest[0].limit, wait)
         return due
 
-    def _buckets(self, principal: Principal, now: int) -> tuple[_Bucket, ...]:
+    def _buckets(self, principal: Principal, now: int) -> tuple[Bucket, ...]:
         """Those of a key, as large as its limits are now."""
         held = self._by_key.get(principal.name)
         if held is not None and tuple(bucket.limit for bucket in held) == principal.limits:
@@ -156,7 +156,7 @@ class Limiter:
             self._forget_full(now)
         earlier = {(bucket.limit.unit, bucket.limit.period_s): bucket for bucket in held or ()}
         buckets = tuple(
-            known.resized(limit, now) if (known := earlier.get((limit.unit, limit.period_s))) else _Bucket(limit)
+            known.resized(limit, now) if (known := earlier.get((limit.unit, limit.period_s))) else Bucket(limit)
             for limit in principal.limits
         )
         self._by_key[principal.name] = buckets
@@ -183,13 +183,13 @@ class Buckets:
         self._clock = clock
         self._most = subjects
         # By hash (keyed, 64 bits, new in each process): a subject may be long, and is nobody's to keep.
-        self._buckets: OrderedDict[int, _Bucket] = OrderedDict()
+        self._buckets: OrderedDict[int, Bucket] = OrderedDict()
 
     def take(self, subject: str, cost: int = 1) -> float:
         """0.0 where it was taken, else the seconds to wait; infinite for more than the burst. Then nothing is taken."""
         if cost > self._limit.burst:
             return math.inf
-        now = _now_ns(self._clock)
+        now = now_ns(self._clock)
         bucket = self._bucket(subject)
         wait = bucket.wait_ns(now, cost)
         if wait == 0:
@@ -200,23 +200,24 @@ class Buckets:
         """What was taken before, in part or whole."""
         bucket = self._buckets.get(hash(subject))
         if bucket is not None:
-            bucket.give_back(_now_ns(self._clock), cost)
+            bucket.give_back(now_ns(self._clock), cost)
 
     def __len__(self) -> int:
         return len(self._buckets)
 
-    def _bucket(self, subject: str) -> _Bucket:
+    def _bucket(self, subject: str) -> Bucket:
         name = hash(subject)
         bucket = self._buckets.get(name)
         if bucket is None:
             if len(self._buckets) >= self._most:
                 self._buckets.popitem(last=False)
-            bucket = self._buckets[name] = _Bucket(self._limit)
+            bucket = self._buckets[name] = Bucket(self._limit)
         self._buckets.move_to_end(name)
         return bucket
 
 
-def _now_ns(clock: Clock) -> int:
+def now_ns(clock: Clock) -> int:
+    """What the times of buckets are."""
     return int(clock.monotonic() * _NS)
 
 

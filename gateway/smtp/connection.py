@@ -14,24 +14,17 @@ import asyncio
 import functools
 import logging
 import re
-import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, cast
 
 from aiosmtpd.smtp import Session
 
 from gateway.budget import Share
-from gateway.config import SmtpListener
-from gateway.errors import GatewayError
-from gateway.runtime import Supervisor
-from gateway.smtp import replies
-from gateway.smtp.door import Door
+from gateway.smtp import replies, verdict
+from gateway.smtp.context import Context
 from gateway.smtp.engine import Engine
 from gateway.smtp.need import Need
 from gateway.smtp.peer import authenticate, plain_address
-from gateway.smtp.registry import Registry
-from gateway.smtp.rules import Rules
 
 HANDSHAKE_S: Final = 60.0
 LINGER_S: Final = 30.0  # for a closed connection to take its last reply
@@ -44,21 +37,6 @@ _BUSY: Final = 1
 _UNREAD: Final = 2
 
 log = logging.getLogger("gateway.smtp")
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What the connections of one listener share. `tls` is for STARTTLS; `network_key` names the key that the narrowest
-    network with an address stands for."""
-
-    listener: SmtpListener
-    rules: Rules
-    network_key: Callable[[str], str | None]
-    door: Door
-    registry: Registry
-    supervisor: Supervisor
-    tls: ssl.SSLContext | None
-    timeout_s: float
 
 
 class Connection(asyncio.Protocol):
@@ -237,6 +215,11 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     @property
+    def is_stranger(self) -> bool:
+        """It came to a listener that is there for anybody."""
+        return self._context.rules.anybody
+
+    @property
     def shakes_hands(self) -> bool:
         """Nothing was made of it yet, and perhaps never is."""
         return self._handshake is not None
@@ -268,7 +251,10 @@ class Connection(asyncio.Protocol):
             else:
                 if need is not Need.COMMIT:
                     self._pause(_BUSY)
-                self._context.supervisor.start(self._take_content(need), name="smtp: content")
+                if need is Need.RECIPIENT:
+                    self._context.supervisor.start(self._judge_recipient(), name="smtp: recipient")
+                else:
+                    self._context.supervisor.start(self._take_content(need), name="smtp: content")
 
     async def _take_content(self, need: Need) -> None:
         """Store, commit and wait for memory until the client is to speak again."""
@@ -279,7 +265,8 @@ class Connection(asyncio.Protocol):
                     granted = await self._memory().grow(engine.room.bytes, self._context.registry.room_wait_s)
                     step = functools.partial(engine.admitted, granted)
                 else:
-                    step = functools.partial(engine.proceed, await self._hand_over(need))
+                    reply = await verdict.of_content(self._context.door, engine, need, self.peer)
+                    step = functools.partial(engine.proceed, reply)
                 if self._gone:
                     break
                 need = self._advance(step)
@@ -289,6 +276,17 @@ class Connection(asyncio.Protocol):
             self._transport.abort()  # the client must not take silence for anything
             raise
         self._free(need)
+
+    async def _judge_recipient(self) -> None:
+        """Look up whether a recipient is taken; the client waits for the answer to RCPT meanwhile."""
+        engine = self._engine
+        try:
+            reply = await verdict.of_recipient(self._context.door, engine, self.peer)
+        except asyncio.CancelledError:
+            self._busy = False
+            self._transport.abort()
+            raise
+        self._free(self._advance(functools.partial(engine.judged, reply)))
 
     def _advance(self, step: Callable[[], Need]) -> Need:
         while True:
@@ -308,24 +306,6 @@ class Connection(asyncio.Protocol):
         if self._share is not None and not self._busy and (self._gone or not self._engine.keeps_content):
             self._share.release()
             self._share = None
-
-    async def _hand_over(self, need: Need) -> bytes | None:
-        """Give the piece to the door; the reply, or None if there is none yet."""
-        engine = self._engine
-        transaction = engine.transaction
-        assert transaction is not None
-        try:
-            if transaction.receiving is None:
-                transaction.receiving = self._context.door.begin(transaction.principal, engine.envelope)
-            if need is Need.COMMIT:
-                return replies.queued(await transaction.receiving.finish(engine.piece))
-            await transaction.receiving.add(engine.piece)
-        except GatewayError as error:
-            return replies.of(error)
-        except Exception:
-            log.exception("a message from %s could not be taken", self.peer)
-            return replies.OUR_FAULT
-        return None
 
     async def _upgrade(self) -> None:
         assert self._context.tls is not None

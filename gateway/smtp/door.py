@@ -1,7 +1,7 @@
 """What the SMTP listener asks of the gateway behind it.
 
-Contract: the plain methods answer at once, without waiting, and raise Refused or StoreError; their reply
-goes to the client. A principal is opaque to the listener: it only hands it back.
+Contract: the plain methods answer at once, without waiting, and raise Refused or StoreError; their reply, and that of
+`judge_recipient`, goes to the client. A principal is opaque to the listener: it only hands it back.
 """
 
 from typing import Any, Protocol
@@ -22,7 +22,7 @@ class Receiving(Protocol):
 
     async def finish(self, last: bytes) -> str:
         """The last piece (the only one of most messages; may be empty). The id the message was queued
-        under, for good."""
+        under, for good; "" where it is taken and not queued."""
 
 
 class Door(Protocol):
@@ -38,6 +38,12 @@ class Door(Protocol):
 
     def check_recipient(self, principal: Any, address: str, peer: str) -> str:
         """At RCPT: the address to use, for an address or a local part alone."""
+
+    def is_suspect(self, principal: Any, address: str) -> bool:
+        """Whether such an address must be judged before RCPT is answered; nearly none must."""
+
+    async def judge_recipient(self, principal: Any, address: str, peer: str) -> None:
+        """Raises Refused, StoreError where it is not taken."""
 
     def begin(self, principal: Any, envelope: SmtpEnvelope) -> Receiving:
         """The content comes. May raise as `finish` does."""

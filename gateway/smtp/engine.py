@@ -11,10 +11,9 @@ connections and the wire are the shell's.
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from gateway.config import Auth
-from gateway.errors import GatewayError, Reason, Refused
+from gateway.errors import GatewayError
 from gateway.message.model import SmtpEnvelope
-from gateway.smtp import grammar, replies
+from gateway.smtp import authority, grammar, replies
 from gateway.smtp.auth import Authentication
 from gateway.smtp.client import Client
 from gateway.smtp.content import ContentReader
@@ -133,6 +132,17 @@ class Engine:
             self._open_content()
         else:
             self._judged(replies.NO_ROOM)
+        return self._run()
+
+    def judged(self, reply: bytes | None) -> Need:
+        """Go on after RECIPIENT, which is taken unless a reply refuses it."""
+        assert self.transaction is not None
+        self.transaction.settle(taken=reply is None)
+        self._need = Need.INPUT
+        if reply is None:
+            self._out.append(replies.RECIPIENT_OK)
+        else:
+            self._refuse(reply)
         return self._run()
 
     def secured(self) -> Need:
@@ -263,17 +273,7 @@ class Engine:
         self._need = Need.STARTTLS
 
     def _do_auth(self, argument: str) -> None:
-        rules = self._rules
-        if not self._client.name:
-            raise BadCommand(replies.HELO_FIRST)
-        if rules.auth is Auth.NONE:
-            raise BadCommand(replies.NOT_IMPLEMENTED)
-        if self._auth.principal is not None:
-            raise BadCommand(replies.AUTH_TWICE)  # RFC 4954, 4
-        if self.transaction is not None:
-            raise BadCommand(replies.AUTH_LATE)  # RFC 4954, 4
-        if not self._client.tls and not rules.plaintext_auth:
-            raise BadCommand(replies.AUTH_NEEDS_TLS)
+        authority.check_auth(self._rules, self._client, self._auth.principal, self.transaction)
         self._say(self._auth.start(argument))
 
     def _do_mail(self, argument: str) -> None:
@@ -281,7 +281,7 @@ class Engine:
             raise BadCommand(replies.HELO_FIRST)
         if self.transaction is not None:
             raise BadCommand(replies.MAIL_TWICE)
-        principal = self._principal()
+        principal = authority.principal_of(self._rules, self._client, self._auth.principal, self._door)
         mail = grammar.parse_mail(argument)
         if mail.size > self._rules.max_bytes:
             self._refuse(replies.TOO_LARGE)  # RFC 1870, 6.1
@@ -292,21 +292,6 @@ class Engine:
             self.transaction = Transaction(principal, sender, mail)
             self._out.append(replies.SENDER_OK)
 
-    def _principal(self) -> Any:
-        """Who answers for a transaction: the authenticated key, or the one of the client's network."""
-        if self._auth.principal is not None:
-            return self._auth.principal
-        if self._rules.auth is not Auth.REQUIRED and self._client.network_key is not None:
-            try:
-                return self._door.network_principal(self._client.network_key)
-            except Refused as refused:
-                if refused.reason is not Reason.AUTHENTICATION_REQUIRED:
-                    raise
-        if self._rules.auth is Auth.NONE:
-            raise BadCommand(replies.NOT_LISTED)
-        hidden = self._rules.starttls and not self._client.tls and not self._rules.plaintext_auth
-        raise BadCommand(replies.STARTTLS_FIRST if hidden else replies.AUTH_REQUIRED)
-
     def _do_rcpt(self, argument: str) -> None:
         transaction = self.transaction
         if transaction is None:
@@ -315,7 +300,12 @@ class Engine:
             self._refuse(replies.TOO_MANY_RECIPIENTS)
             return
         rcpt = grammar.parse_rcpt(argument, utf8=transaction.utf8)
-        transaction.add(self._door.check_recipient(transaction.principal, rcpt.address, self._client.peer), rcpt)
+        address = self._door.check_recipient(transaction.principal, rcpt.address, self._client.peer)
+        if self._door.is_suspect(transaction.principal, address):
+            transaction.doubt(address, rcpt)
+            self._need = Need.RECIPIENT
+            return
+        transaction.add(address, rcpt)
         self._out.append(replies.RECIPIENT_OK)
 
     def _do_data(self, argument: str) -> None:

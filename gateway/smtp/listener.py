@@ -1,10 +1,10 @@
-"""The SMTP submission listeners of the configuration.
+"""The SMTP listeners of the configuration: for submission, and for what comes back.
 
 Guarantees: no more connections than the limits say, together and for one address, and together never more than the
-process has files for; a connection that makes no progress is closed, sooner when connections run short; stopping lets
-open transactions end to a deadline. The certificate is read again when its files change. Another configuration is for
-the connections to come: those that are open keep what they were told. What is said on a connection is the engine's,
-what becomes of mail the door's.
+process has files for, of which a return path has half; a connection that makes no progress is closed, sooner when
+connections run short; stopping lets open transactions end to a deadline. The certificate is read again when its files
+change. Another configuration is for the connections to come: those that are open keep what they were told. What is said
+on a connection is the engine's, what becomes of mail the door's.
 """
 
 import asyncio
@@ -21,13 +21,14 @@ from typing import Final
 from gateway.activation import Handed
 from gateway.budget import WAIT_S, Budget
 from gateway.certificates import ServerCertificate
-from gateway.config import Config, Listen, ListenerTls, SmtpListener
+from gateway.config import Config, Listen, ListenerTls, Role, SmtpListener
 from gateway.errors import ConfigError, Problem
 from gateway.metrics import Metrics
 from gateway.metrics.connections import ConnectionFigures
 from gateway.runtime import Supervisor
 from gateway.smtp import replies
-from gateway.smtp.connection import Connection, Context
+from gateway.smtp.connection import Connection
+from gateway.smtp.context import Context
 from gateway.smtp.door import Door
 from gateway.smtp.implicit import ImplicitTls
 from gateway.smtp.peer import network_key
@@ -37,6 +38,7 @@ from gateway.smtp.tls import VERSIONS, make_context
 TIMEOUT_S: Final = 300.0  # for a command, RFC 5321 4.5.3.2.7
 HURRIED_S: Final = 10.0  # the same, when connections run short
 HURRY_AT: Final = 0.75  # of all connections
+STRANGERS: Final = 0.5  # of all connections: what the whole world may open leaves room for those who submit
 BACKLOG: Final = 1024  # connections the kernel keeps while the loop is busy
 # Connections taken in one turn of the loop. asyncio tries (and logs) each of them anew where no file can be opened.
 ACCEPTS: Final = 4
@@ -68,7 +70,8 @@ class _Place:
 
 class SmtpServer:
     """`timeout_s` closes a connection without a command, or with too little content, for so long. `budget` is shared
-    with the other doors, `room_wait_s` a content may wait for memory; `handed` are sockets that listen already."""
+    with the other doors, `room_wait_s` a content may wait for memory; `handed` are sockets that listen already.
+    `returns` is the door of listeners with the role return_path, needed where there are any."""
 
     def __init__(
         self,
@@ -82,6 +85,7 @@ class SmtpServer:
         handed: Handed | None = None,
         name: str = "smtp",
         figures: ConnectionFigures | None = None,
+        returns: Door | None = None,
     ) -> None:
         self.room_wait_s = room_wait_s
         self._name = name
@@ -89,7 +93,7 @@ class SmtpServer:
         self.budget = Budget(config.limits.buffers) if budget is None else budget
         self._most = _most(config)
         self._config = config
-        self._door = door
+        self._doors = {Role.SUBMISSION: door, Role.RETURN_PATH: returns}
         self._supervisor = supervisor
         self._timeout_s = timeout_s
         self._tls = _certificate(config)
@@ -98,6 +102,7 @@ class SmtpServer:
         self._places: list[_Place] = []
         self._connections: set[Connection] = set()
         self._by_peer: dict[str, int] = {}
+        self._strangers = 0  # connections of a return path
         self._timer: asyncio.TimerHandle | None = None
         self._stopping = False
         self._empty: asyncio.Future[None] | None = None
@@ -183,10 +188,15 @@ class SmtpServer:
         refusal = None
         if self._stopping:
             refusal = replies.SHUTTING_DOWN
-        elif len(self._connections) >= self._most or from_peer >= limits.connections_per_ip:
+        elif (
+            len(self._connections) >= self._most
+            or from_peer >= limits.connections_per_ip
+            or (connection.is_stranger and self._strangers >= self._most * STRANGERS)
+        ):
             self._figures.one_too_many(self._name, connection.peer, from_peer, len(self._connections))
             refusal = replies.TOO_MANY_CONNECTIONS
         self._connections.add(connection)
+        self._strangers += connection.is_stranger
         self._by_peer[connection.peer] = from_peer + 1
         return refusal
 
@@ -207,6 +217,7 @@ class SmtpServer:
         if connection not in self._connections:
             return
         self._connections.discard(connection)
+        self._strangers -= connection.is_stranger
         left = self._by_peer[connection.peer] - 1
         if left:
             self._by_peer[connection.peer] = left
@@ -255,6 +266,9 @@ class SmtpServer:
         ]
 
     def _context(self, config: Config, listener: SmtpListener, tls: ssl.SSLContext | None) -> Context:
+        door = self._doors[listener.role]
+        if door is None:
+            raise ConfigError([Problem("smtp.listeners", "a listener of role return_path has no place here")])
         return Context(
             listener=listener,
             rules=rules_of(
@@ -262,10 +276,11 @@ class SmtpServer:
                 hostname=config.hostname,
                 max_bytes=config.max_message,
                 max_recipients=config.limits.recipients_per_message,
+                certificate=tls is not None,
             ),
             # Clients come again and again from few addresses.
             network_key=functools.lru_cache(maxsize=1024)(functools.partial(network_key, listener)),
-            door=self._door,
+            door=door,
             registry=self,
             supervisor=self._supervisor,
             tls=tls,
@@ -301,6 +316,8 @@ def _server_tls(tls: ServerCertificate | None, listener: SmtpListener, path: str
     """The context that a listener shakes hands with, if it does. Raises ConfigError."""
     if listener.tls is ListenerTls.NONE:
         return None
+    if tls is None and listener.role is Role.RETURN_PATH:
+        return None  # in clear, then: bounces come all the same
     if tls is None:
         raise ConfigError([Problem(f"{path}.tls", "needs tls.certificate and tls.key")])
     return tls.context(VERSIONS[listener.min_tls])

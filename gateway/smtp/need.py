@@ -4,6 +4,7 @@ INPUT     nothing: more bytes are needed (`feed`)
 STORE     store `piece` (large content only), then `proceed`
 COMMIT    store `piece` as the last one and commit, then `proceed` with the reply
 ROOM      have `room.bytes` of memory in all for the content, then `admitted`
+RECIPIENT have the `suspect` of the transaction judged, then `judged` with a reply where it is refused
 STARTTLS  write the replies, upgrade, then `secured`
 CLOSE     write the replies and close
 """
@@ -22,8 +23,9 @@ class Need(Enum):
     STORE = 1
     COMMIT = 2
     ROOM = 3
-    STARTTLS = 4
-    CLOSE = 5
+    RECIPIENT = 4
+    STARTTLS = 5
+    CLOSE = 6
 
 
 class Room:

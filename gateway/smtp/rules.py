@@ -2,9 +2,13 @@
 answers."""
 
 from dataclasses import dataclass
+from typing import Final
 
-from gateway.config import Auth, BareNewlines, ListenerTls, SmtpListener
+from gateway.config import Auth, BareNewlines, ListenerTls, Role, SmtpListener
 from gateway.configfile import is_loopback
+
+RETURNED_BYTES: Final = 10_000_000  # of a message on the return path, where ours are not larger
+QUOTING_BYTES: Final = 1_000_000  # what a notification may add to the message that it returns
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +18,7 @@ class Rules:
     max_bytes: int
     max_recipients: int
     auth: Auth
+    anybody: bool  # may send without saying who it is; the door knows to whom
     starttls: bool  # offered, as long as the connection is in clear
     plaintext_auth: bool  # AUTH is allowed in clear
     convert: bool  # bare CR and LF are line ends; else they are refused
@@ -23,24 +28,35 @@ class Rules:
     ehlo_tls: bytes
 
 
-def rules_of(listener: SmtpListener, *, hostname: str, max_bytes: int, max_recipients: int) -> Rules:
-    """The rules of a configured listener."""
+def rules_of(
+    listener: SmtpListener, *, hostname: str, max_bytes: int, max_recipients: int, certificate: bool = True
+) -> Rules:
+    """The rules of a configured listener. `certificate`: there is one."""
+    returns = listener.role is Role.RETURN_PATH
+    auth = Auth.NONE if returns else listener.auth
+    if returns:  # one recipient: a report is about one address of ours
+        max_bytes, max_recipients = max(RETURNED_BYTES, max_bytes + QUOTING_BYTES), 1
     loopback = is_loopback(listener.listen.host)
     plaintext = loopback if listener.plaintext_auth is None else listener.plaintext_auth
     bare = listener.bare_newlines
     if bare is None:
-        bare = BareNewlines.CONVERT if loopback or listener.networks else BareNewlines.REJECT
-    starttls = listener.tls is ListenerTls.STARTTLS
+        # What comes back is read and goes nowhere: no other host could see another end of it.
+        lenient = loopback or listener.networks or returns
+        bare = BareNewlines.CONVERT if lenient else BareNewlines.REJECT
+    starttls = listener.tls is ListenerTls.STARTTLS and certificate
     # RFC 9422, 4.1: RCPTMAX; RFC 1870, 3: SIZE in octets.
     always = [f"SIZE {max_bytes}", "8BITMIME", "SMTPUTF8", "PIPELINING", "DSN", f"LIMITS RCPTMAX={max_recipients}"]
-    mechanisms = [] if listener.auth is Auth.NONE else ["AUTH PLAIN LOGIN"]
+    if returns:
+        always.remove("DSN")  # nobody is ever told of what came back
+    mechanisms = [] if auth is Auth.NONE else ["AUTH PLAIN LOGIN"]
     if mechanisms and listener.plaintext_auth:
         mechanisms.append("AUTH=PLAIN LOGIN")  # how clients older than RFC 2554 look for it
     clear = always + (["STARTTLS"] if starttls else []) + (mechanisms if plaintext else [])
     return Rules(
         max_bytes=max_bytes,
         max_recipients=max_recipients,
-        auth=listener.auth,
+        auth=auth,
+        anybody=returns,
         starttls=starttls,
         plaintext_auth=plaintext,
         convert=bare is BareNewlines.CONVERT,

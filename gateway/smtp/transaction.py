@@ -10,7 +10,7 @@ class Transaction:
     """`principal` answers for it, `mail` is what MAIL said, `sender` the address that is used for it. `receiving` and
     `since` are the shell's place to keep what stores the content, and when it first saw the transaction."""
 
-    __slots__ = ("_mail", "_rcpts", "_said", "principal", "receiving", "recipients", "sender", "since")
+    __slots__ = ("_mail", "_rcpts", "_said", "_suspect", "principal", "receiving", "recipients", "sender", "since")
 
     def __init__(self, principal: Any, sender: str, mail: Mail) -> None:
         self.principal = principal
@@ -21,6 +21,7 @@ class Transaction:
         self._mail = mail
         self._rcpts: list[Rcpt] = []
         self._said = False  # something of what is to be told
+        self._suspect: tuple[str, Rcpt] | None = None
 
     @property
     def size(self) -> int:
@@ -38,6 +39,23 @@ class Transaction:
         self._rcpts.append(rcpt)
         if rcpt.notify is not None or rcpt.orcpt:
             self._said = True
+
+    @property
+    def suspect(self) -> str:
+        """The recipient that is to be judged."""
+        assert self._suspect is not None
+        return self._suspect[0]
+
+    def doubt(self, recipient: str, rcpt: Rcpt) -> None:
+        """It is for `settle` to add, as `add` would, once it was judged."""
+        self._suspect = (recipient, rcpt)
+
+    def settle(self, *, taken: bool) -> None:
+        """The suspect was judged."""
+        assert self._suspect is not None
+        suspect, self._suspect = self._suspect, None
+        if taken:
+            self.add(*suspect)
 
     def envelope(self, *, helo: str, peer: str, protocol: str) -> SmtpEnvelope:
         """`protocol` is the `with` of a Received field (RFC 3848)."""

@@ -2,8 +2,8 @@
 transaction.
 
 Guarantees: of messages or requests with the same idempotency key at most one is stored, within a group too; a
-message whose pieces are not all there is refused with StoreError, and the request it came with. One statement per
-table serves the whole group.
+message whose pieces are not all there is refused with StoreError, and the request it came with; a recipient that is
+suppressed has ended when it is stored, and its message counts it so. One statement per table serves the whole group.
 """
 
 from collections.abc import Sequence
@@ -13,19 +13,21 @@ from typing import Any, Final
 import msgspec
 
 from gateway.errors import StoreError
-from gateway.events import EventType
+from gateway.events import EventType, State
 from gateway.message.priority import HIGH
 from gateway.runtime import Clock
 from gateway.store import flags, seal
 from gateway.store.db import Row, Statements, Transaction
+from gateway.store.ending import Ended, Endings
 from gateway.store.idempotency import Register
 from gateway.store.names import Counter, Names
-from gateway.store.queue import Accepted, Conflict, NewMessage, NewRecipient, Replayed, RequestKey
+from gateway.store.newmail import Accepted, Conflict, NewMessage, NewRecipient, Replayed, RequestKey
 from gateway.store.waiting import SCHEDULE
 
 ID_RESERVE: Final = 1000 << 22  # ids of one second: how seldom the highest one is written down
 
 _ACCEPTED: Final = EventType.ACCEPTED.value
+_QUEUED: Final = State.QUEUED
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +50,17 @@ class Batch:
 BatchOutcome = list[Accepted | Conflict] | Replayed | Conflict
 
 
-class _AcceptedData(msgspec.Struct):
+class _AcceptedData(msgspec.Struct, omit_defaults=True):
     door: str
     client: str
+    original_to: tuple[str, ...] = ()
+    note: str = ""
+
+
+class _WhyData(msgspec.Struct):
+    """Why a recipient is not queued from the start."""
+
+    note: str
 
 
 @dataclass(slots=True)
@@ -62,7 +72,9 @@ class _Rows:
     pieces: list[Row] = field(default_factory=list)
     recipients: list[Row] = field(default_factory=list)
     ready: list[Row] = field(default_factory=list)
-    scheduled: list[Row] = field(default_factory=list)
+    beginning: list[Row] = field(default_factory=list)  # recipients that are not queued from the start
+    held: list[Row] = field(default_factory=list)
+    ended: list[Ended] = field(default_factory=list)
     waiting: list[Row] = field(default_factory=list)
     events: list[Row] = field(default_factory=list)
     expiries: list[Row] = field(default_factory=list)
@@ -74,10 +86,11 @@ class _Rows:
 class Acceptance:
     """Used in the writer's thread only."""
 
-    def __init__(self, sql: Statements, names: Names, events: Counter, clock: Clock) -> None:
+    def __init__(self, sql: Statements, names: Names, *, events: Counter, endings: Endings, clock: Clock) -> None:
         self._sql = sql
         self._names = names
         self._events = events
+        self._endings = endings
         self._clock = clock
         self._encode = msgspec.json.Encoder().encode
         self._id_limit = 0  # as written down; 0: not known
@@ -119,7 +132,8 @@ class Acceptance:
         """Store a message that was never queued: with its recipients, whose destinations are given in their order, and
         `accepted` events; with no content and no place in the queue."""
         rows = _Rows()
-        rows.messages.append(_message_row(message, key))
+        account = self._names.account(tx, message.account)
+        rows.messages.append(_message_row(message, key, account))
         rows.highest = max(message.id, *[recipient.id for recipient in message.recipients])
         data = self._accepted_data(message)
         at = message.created_at
@@ -127,7 +141,7 @@ class Acceptance:
             rows.recipients.append(
                 (message.id, recipient.id, recipient.address, destination, at, recipient.notify, recipient.orcpt)
             )
-            rows.events.append((self._events.next(), message.id, recipient.id, _ACCEPTED, at, data))
+            rows.events.append((self._events.next(), message.id, recipient.id, _ACCEPTED, at, data, account))
         self._store(tx, rows)
 
     def save_highest(self, tx: Transaction) -> None:
@@ -164,7 +178,8 @@ class Acceptance:
         id_ = message.id
         at = message.created_at
         key = self._names.key(tx, message.key)
-        rows.messages.append(_message_row(message, key))
+        account = self._names.account(tx, message.account)
+        rows.messages.append(_message_row(message, key, account))
         for index, content in message.pieces:
             _add_piece(rows, id_, index, content)
         rows.expiries.append((message.expires_at, id_))
@@ -172,12 +187,14 @@ class Acceptance:
         later = message.send_at > at
         highest = max(rows.highest, id_)
         for recipient in message.recipients:
-            destination = self._names.destination(tx, message.route, recipient.domain)
-            rows.events.append((self._events.next(), id_, recipient.id, _ACCEPTED, at, data))
+            destination = self._names.destination(tx, recipient.route or message.route, recipient.domain)
+            rows.events.append((self._events.next(), id_, recipient.id, _ACCEPTED, at, data, account))
             highest = max(highest, recipient.id)
-            if later:
-                _schedule(rows, message, recipient, key, destination)
+            if later or recipient.state is not _QUEUED:
+                self._begin(rows, message, recipient, key=key, destination=destination, account=account)
                 continue
+            if recipient.why:
+                rows.events[-1] = (*rows.events[-1][:5], self._accepted_data(message, recipient.why), account)
             rows.recipients.append(
                 (id_, recipient.id, recipient.address, destination, at, recipient.notify, recipient.orcpt)
             )
@@ -192,8 +209,36 @@ class Acceptance:
             rows.pending.append((id_, len(message.recipients)))
         rows.highest = highest
 
-    def _accepted_data(self, message: NewMessage) -> str:
-        return self._encode(_AcceptedData(message.door, message.client)).decode()
+    def _begin(
+        self, rows: _Rows, message: NewMessage, recipient: NewRecipient, *, key: int, destination: int, account: int
+    ) -> None:
+        """A recipient that is not queued from the start: it waits for its time, is held, or is not sent to."""
+        id_, at = message.id, message.created_at
+        state, next_at = recipient.state, message.send_at if message.send_at > at else 0
+        match state:
+            case State.QUEUED:
+                state = State.SCHEDULED
+                rows.waiting.append((next_at, recipient.id, destination, message.priority, key, id_, SCHEDULE))
+            case State.HELD:
+                rows.held.append((destination, recipient.id, message.priority, key, id_))
+                self._say(rows, EventType.HELD, message, recipient, account)
+            case State.SUPPRESSED:
+                next_at = 0
+                counts = (len(message.recipients), message.piece_count, message.expires_at)
+                rows.ended.append(Ended(id_, *counts, delivered=False))
+                self._say(rows, EventType.SUPPRESSED, message, recipient, account)
+            case _:
+                raise ValueError(f"a recipient cannot begin {state}")
+        common = (id_, recipient.id, recipient.address, destination, at, recipient.notify, recipient.orcpt)
+        rows.beginning.append((*common, state.value, next_at))
+
+    def _say(self, rows: _Rows, type_: EventType, message: NewMessage, recipient: NewRecipient, account: int) -> None:
+        data = self._encode(_WhyData(recipient.why)).decode()
+        row = (self._events.next(), message.id, recipient.id, type_.value, message.created_at, data, account)
+        rows.events.append(row)
+
+    def _accepted_data(self, message: NewMessage, note: str = "") -> str:
+        return self._encode(_AcceptedData(message.door, message.client, message.original_to, note)).decode()
 
     def _store(self, tx: Transaction, rows: _Rows) -> None:
         if rows.messages:
@@ -214,11 +259,14 @@ class Acceptance:
         for name, some in (
             ("piece_put", rows.pieces),
             ("pending_add", rows.pending),
-            ("recipient_schedule", rows.scheduled),
+            ("recipient_begin", rows.beginning),
             ("waiting_add", rows.waiting),
+            ("held_add", rows.held),
         ):
             if some:
                 many(sql[name], some)
+        if rows.ended:
+            self._endings.end(tx, rows.ended, self._clock.now_ms())
 
     def _unstage(self, tx: Transaction, message: NewMessage) -> None:
         # The sweep may have dropped pieces of a client that took very long: then nothing may be acknowledged.
@@ -236,15 +284,7 @@ class Acceptance:
             tx.cursor.execute(self._sql["instance_raise"], ("id_limit", self._id_limit))
 
 
-def _schedule(rows: _Rows, message: NewMessage, recipient: NewRecipient, key: int, destination: int) -> None:
-    id_, at, send_at = message.id, message.created_at, message.send_at
-    rows.scheduled.append(
-        (id_, recipient.id, recipient.address, destination, at, recipient.notify, recipient.orcpt, send_at)
-    )
-    rows.waiting.append((send_at, recipient.id, destination, message.priority, key, id_, SCHEDULE))
-
-
-def _message_row(message: NewMessage, key: int) -> tuple[Any, ...]:
+def _message_row(message: NewMessage, key: int, account: int) -> tuple[Any, ...]:
     facts = message.facts
     return (
         message.id,
@@ -269,6 +309,9 @@ def _message_row(message: NewMessage, key: int) -> tuple[Any, ...]:
         message.piece_count,
         message.envid,
         message.send_at,
+        account,
+        message.unsubscribe,
+        msgspec.json.encode(message.original_to).decode() if message.original_to else "",
     )
 
 

@@ -107,6 +107,7 @@ class Claims:
                     message[12],
                     asked and reports.to_tell(asked, message[4]),
                     1 if message[10] & flags.AT_MOST_ONCE else 0,
+                    message[19],
                 )
             )
             bits = asked & reports.ASKED_BITS
@@ -139,4 +140,9 @@ class Claims:
             envid=row[16],
             tls_wish=flags.tls_wish(packed),
             at_most_once=bool(packed & flags.AT_MOST_ONCE),
+            track=flags.track(packed),
+            unsubscribe=row[21],
+            own_return_path=bool(packed & flags.OWN_RETURN_PATH),
+            tags=row[20],
+            recipient_count=row[14],
         )

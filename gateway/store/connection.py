@@ -29,10 +29,10 @@ WRITER_PRAGMAS: Final = (
     "wal_autocheckpoint = 0",  # the writer checkpoints in a pause, not in the middle of a commit
     "mmap_size = 0",  # an I/O error on a mapping is SIGBUS
     "foreign_keys = OFF",  # rows that belong together live and die in one transaction
-    # Freed pages keep the bytes of erased mail until they are used again or given back by the sweep. Zeroing
-    # them would be another write of the whole content of every delivered message; the file is its owner's
-    # alone.
-    "secure_delete = OFF",
+    # What is removed from a page is zeroed in it. Pages that are freed whole keep their bytes until they are used
+    # again or given back (by the sweep, or by an erasure): zeroing them too would be another write of the whole
+    # content of every delivered message; the file is its owner's alone.
+    "secure_delete = FAST",
     "temp_store = MEMORY",
     "trusted_schema = OFF",
     f"cache_size = -{WRITER_CACHE_KIB}",
@@ -117,6 +117,10 @@ class Database:
         finally:
             self._connection.set_busy_timeout(BUSY_MS)
         return True
+
+    def rewrite(self) -> None:
+        """Write the whole file anew. Outside of a transaction; all of it is in memory for that time."""
+        self._cursor.execute("VACUUM")
 
     def close(self, *, abandon: bool = False) -> None:
         """Close. `abandon` leaves the log as it is: after a failed fsync a checkpoint could not be

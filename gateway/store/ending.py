@@ -3,20 +3,18 @@ erased.
 
 Guarantees: content goes in the transaction of the last result where nothing is to be kept, else at a stated time, and
 not before its submitter was told what is to be told. The usual message, with one recipient, costs no question to the
-database.
+database, but where keys have terms of their own.
 """
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
-from gateway.config import Retention
 from gateway.events import State
 from gateway.store.db import Statements, Transaction
+from gateway.store.keeping import Keeping
 from gateway.store.reports import Noted
-
-_MS: Final = 1000
 
 
 class Ended(msgspec.Struct, frozen=True, gc=False):
@@ -53,16 +51,11 @@ class _Done(NamedTuple):
 
 
 class Endings:
-    """Used in the writer's thread only."""
+    """Used in the writer's thread only. What is in `keeping` holds for messages that end from then on."""
 
-    def __init__(self, sql: Statements, retention: Retention) -> None:
+    def __init__(self, sql: Statements, keeping: Keeping) -> None:
         self._sql = sql
-        self.reconfigure(retention)
-
-    def reconfigure(self, retention: Retention) -> None:
-        """For messages that end from now on. May be called from another thread."""
-        self._keep_delivered_ms = int(retention.content_delivered_s * _MS)
-        self._keep_failed_ms = int(retention.content_failed_s * _MS)
+        self._keeping = keeping
 
     def fail(self, tx: Transaction, some: Sequence[Undelivered], state: State, now: int) -> None:
         """`end`, with what is to be told of it."""
@@ -78,11 +71,14 @@ class Endings:
         done = [_Done(one, one.delivered, one.told) for one in ended if one.recipients == 1]
         if len(done) < len(ended):
             done += self._last_of_several(tx, [one for one in ended if one.recipients > 1])
+        general = self._keeping.general
+        own = self._keeping.of_messages(tx, [one.message for one, *_ in done]) if self._keeping.has_own else {}
         erase: list[tuple[int]] = []
         erase_pieces: list[tuple[int]] = []
         later: list[tuple[int, int]] = []
         for one, delivered, told in done:
-            keep_ms = self._keep_delivered_ms if delivered else self._keep_failed_ms
+            terms = own.get(one.message, general)
+            keep_ms = terms.delivered if delivered else terms.failed
             if keep_ms > 0 or told:  # what is to be told quotes the header: the sweep waits for it
                 later.append((now + keep_ms, one.message))
                 continue

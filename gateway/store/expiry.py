@@ -92,7 +92,7 @@ class Expiry:
             tx.wait(0)
         many(self._sql["held_remove"], [(row[1], row[0]) for row in rows]).fetchall()
         many(self._sql["recipient_expire"], [(message, row[0], now) for row in rows])
-        many(self._sql["event_add"], [self._event(message, row, now) for row in rows])
+        many(self._sql["event_of_message"], [self._event(message, row, now) for row in rows])
         ended = [Undelivered(message, row[0], reports.to_tell(row[7], sender), recipients, pieces, at) for row in rows]
         self._endings.fail(tx, ended, State.FAILED, now)
         return len(rows)

@@ -6,7 +6,7 @@ Guarantees: what is packed comes out as it was. A bit is never given another mea
 from typing import Final
 
 from gateway.message.model import Facts
-from gateway.store.queue import NewMessage
+from gateway.store.newmail import NewMessage
 
 AT_MOST_ONCE: Final = 32
 
@@ -16,6 +16,8 @@ _DOT_LINES: Final = 4
 _WISH_SHIFT: Final = 3
 _RETURNS: Final = ("", "FULL", "HDRS")  # by the bits from the sixth on
 _RETURN_SHIFT: Final = 6
+_TRACK_SHIFT: Final = 8  # three bits
+OWN_RETURN_PATH: Final = 2048
 _RETURN_BITS: Final = {word: index << _RETURN_SHIFT for index, word in enumerate(_RETURNS)}
 
 
@@ -25,7 +27,9 @@ def pack(message: NewMessage) -> int:
     flags = facts.eight_bit | facts.utf8_header << 1 | facts.dot_lines << 2
     if message.at_most_once:
         flags |= AT_MOST_ONCE
-    return flags | message.tls_wish << _WISH_SHIFT | _RETURN_BITS[message.ret]
+    if message.own_return_path:
+        flags |= OWN_RETURN_PATH
+    return flags | message.track << _TRACK_SHIFT | message.tls_wish << _WISH_SHIFT | _RETURN_BITS[message.ret]
 
 
 def facts(flags: int, size: int, header_size: int, body_hash: bytes) -> Facts:
@@ -41,3 +45,8 @@ def tls_wish(flags: int) -> int:
 
 def ret(flags: int) -> str:
     return _RETURNS[flags >> _RETURN_SHIFT & 3]
+
+
+def track(flags: int) -> int:
+    """A sum of message/model.py: TRACK_OPENS, TRACK_CLICKS, TRACK_TEXT."""
+    return flags >> _TRACK_SHIFT & 7

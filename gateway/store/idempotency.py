@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from gateway.runtime import Clock
 from gateway.store.db import Row, Statements, Transaction
-from gateway.store.queue import Accepted, Conflict, IdempotencyKey, Replayed, RequestKey
+from gateway.store.newmail import Accepted, Conflict, IdempotencyKey, Replayed, RequestKey
 
 IDEMPOTENCY_MS: Final = 24 * 3600 * 1000
 

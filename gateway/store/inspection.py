@@ -132,7 +132,7 @@ class Inspection:
                 note=what,
             )
             event = (self._events.next(), message, recipient, EventType.FAILED.value, now, self._encode(data).decode())
-            tx.cursor.execute(self._sql["event_add"], event)
+            tx.cursor.execute(self._sql["event_of_message"], event)
             for facts in whole:
                 self._end(tx, facts, recipient, asked, now)
         return Broken(show_id("eml_", whole[0][1]) if whole else "", recipient, what)

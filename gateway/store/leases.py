@@ -15,9 +15,11 @@ from gateway.errors import StoreError
 from gateway.events import BounceClass, EventType, Scope, State
 from gateway.store.db import Row, Statements, Transaction
 from gateway.store.ending import Endings, Undelivered
+from gateway.store.hardship import Hardship
 from gateway.store.names import Counter, Names
 from gateway.store.queue import Attempt, Reclaimed, Result
 from gateway.store.settlement import EventData
+from gateway.store.writer import Writer
 
 RECLAIM_ROWS: Final = 500
 UNCERTAIN_REPLY: Final = (
@@ -89,7 +91,7 @@ class Leases:
         why = (now, UNCERTAIN_REPLY, BounceClass.UNCERTAIN.value, Scope.INFRASTRUCTURE.value)
         changed = many(self._sql["recipient_lose"], [(row[4], row[0], *why) for row in rows]).fetchall()
         facts = {row[0]: row[1:] for row in changed}
-        many(self._sql["event_add"], [self._event(tx, row, facts[row[0]][0], now) for row in rows])
+        many(self._sql["event_of_message"], [self._event(tx, row, facts[row[0]][0], now) for row in rows])
         ended = [Undelivered(row[4], row[0], row[9], row[6], row[7], row[8]) for row in rows]
         self._endings.fail(tx, ended, State.FAILED, now)
         return tuple(self._attempt(tx, row, facts[row[0]], now) for row in rows)
@@ -125,3 +127,26 @@ class Leases:
         )
         encoded = self._encode(data).decode()
         return (self._events.next(), row[4], row[0], EventType.FAILED.value, now, encoded)
+
+
+class Reclaiming:
+    """For one event loop: the steps of `Queue.reclaim`."""
+
+    def __init__(self, writer: Writer, leases: Leases, hardship: Hardship) -> None:
+        self._writer = writer
+        self._leases = leases
+        self._hardship = hardship
+
+    async def reclaim(self, now: int) -> Reclaimed:
+        done = Reclaimed(0)
+        while not self._hardship.is_on:
+            try:
+                step = await self._hardship.heed(self._writer.submit(self._leases.reclaim, now, needed=True))
+            except StoreError:
+                if not done.count:
+                    raise
+                break  # what was done is to be told
+            done = Reclaimed(done.given_back + step.given_back, done.lost + step.lost)
+            if step.count < RECLAIM_ROWS:
+                break
+        return done

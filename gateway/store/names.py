@@ -1,4 +1,4 @@
-"""Small numbers for long names: destinations (route, domain) and the names of keys, cached in the process.
+"""Small numbers for long names: destinations (route, domain), keys and accounts, cached in the process.
 
 Guarantees: a number stands for one name for good; one whose name is damaged stands for none, and new mail to that name
 has another number. The caches are bounded, and must be forgotten after a rollback, which may have taken back a number
@@ -12,7 +12,7 @@ from typing import Any, Final
 from gateway.store.db import Row, Statements, Transaction
 from gateway.store.queue import Due
 
-CACHED: Final = 50_000  # destinations or keys; about 15 MB
+CACHED: Final = 50_000  # destinations, keys or accounts; about 15 MB
 
 log = logging.getLogger("gateway.store")
 
@@ -39,9 +39,10 @@ class Names:
         self._dues: dict[int, Due] = {}
         self._keys: dict[str, int] = {}
         self._key_names: dict[int, str] = {}
+        self._accounts: dict[str, int] = {}
 
     def forget(self) -> None:
-        for cache in (self._destinations, self._dues, self._keys, self._key_names):
+        for cache in (self._destinations, self._dues, self._keys, self._key_names, self._accounts):
             cache.clear()
 
     def destination(self, tx: Transaction, route: str, domain: str) -> int:
@@ -67,6 +68,17 @@ class Names:
             found = row[0]
             _bound(self._keys)
             self._keys[name] = found
+        return found
+
+    def account(self, tx: Transaction, name: str) -> int:
+        """0 is no account's."""
+        found = self._accounts.get(name)
+        if found is None:
+            row = tx.one(self._sql["account_find"], (name,)) or tx.one(self._sql["account_add"], (name,))
+            assert row is not None
+            found = row[0]
+            _bound(self._accounts)
+            self._accounts[name] = found
         return found
 
     def key_name(self, tx: Transaction, key: int) -> str:

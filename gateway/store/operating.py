@@ -225,7 +225,7 @@ class Operating:
     def _tell(self, tx: Transaction, type_: EventType, told: Sequence[tuple[_Row, _OrderData]], now: int) -> None:
         encoded = [(row, self._encode(data).decode()) for row, data in told]
         rows = [(self._events.next(), row.message, row.id, type_.value, now, data) for row, data in encoded]
-        tx.cursor.executemany(self._sql["event_add"], rows)
+        tx.cursor.executemany(self._sql["event_of_message"], rows)
 
 
 def _redirection(old: str, new: str, old_route: str, route: str, text: str) -> _OrderData:

@@ -18,90 +18,8 @@ import msgspec
 
 from gateway.events import BounceClass, EventType, Scope, State
 from gateway.message.model import Facts
+from gateway.store.newmail import Accepted, Conflict, NewMessage, Replayed, RequestKey
 from gateway.store.shown import Backlog, Count, EventView, Filter, MessageView, Order, QueueRow, Suspension
-
-
-class NewRecipient(msgspec.Struct, frozen=True, gc=False):
-    """One envelope recipient. `domain` is the queue's cut: the recipient's domain, or "" where a relay takes all.
-
-    `notify` is a sum of message/notify.py; `orcpt` the original recipient as it came (RFC 3461, 4.2), "" without.
-    """
-
-    id: int
-    address: str
-    domain: str
-    notify: int = 0
-    orcpt: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class IdempotencyKey:
-    """A client's own name for a request: unique per account for 24 h. `hash` is SHA-256 of what was asked for."""
-
-    account: str
-    text: str
-    hash: bytes
-
-
-class NewMessage(msgspec.Struct, frozen=True, gc=False):
-    """A message to accept. `pieces` are those not stored yet: (index, bytes); piece 0 begins with the whole header."""
-
-    id: int
-    uuid: bytes
-    account: str
-    key: str  # name of the key
-    route: str
-    door: str  # "http" | "smtp" | "dsn"
-    envelope_sender: str  # "" is the null sender
-    header_from: str  # the address DKIM's domain is taken from
-    subject: str
-    message_id: str  # the Message-ID field without angle brackets
-    facts: Facts
-    tags: str  # JSON array
-    metadata: str  # JSON object
-    client: str  # peer address, for the accepted event
-    created_at: int
-    expires_at: int
-    priority: int  # 0 high, 1 normal, 2 low
-    recipients: tuple[NewRecipient, ...]
-    pieces: tuple[tuple[int, bytes], ...]
-    piece_count: int
-    idempotency: IdempotencyKey | None = None
-    send_at: int = 0  # its recipients are `scheduled` until then; 0: at once
-    ret: str = ""  # FULL | HDRS | "": what a notification returns (RFC 3461, 4.3)
-    envid: str = ""  # the envelope identifier as it came (RFC 3461, 4.4)
-    tls_wish: int = 0  # of message/model.py: BY_POLICY, TLS_REQUIRED, TLS_OPTIONAL
-    at_most_once: bool = False  # better lost than twice: what may have been delivered is not tried again
-
-
-@dataclass(frozen=True, slots=True)
-class RequestKey:
-    """A client's own name for a request that holds several messages. `answer`, never empty, is what the client is told
-    of it, kept for a replay. Names of messages and of requests share one space."""
-
-    account: str
-    text: str
-    hash: bytes
-    answer: str
-
-
-class Accepted(msgspec.Struct, frozen=True, gc=False):
-    """The message is stored (or, replayed, was stored before under the same idempotency key)."""
-
-    uuid: bytes
-    replayed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Conflict:
-    """The idempotency key was used for another content; nothing was stored."""
-
-
-@dataclass(frozen=True, slots=True)
-class Replayed:
-    """The request was accepted before under the same key, and answered so; nothing was stored."""
-
-    answer: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +68,11 @@ class Claimed(msgspec.Struct, frozen=True, gc=False):
     envid: str = ""
     tls_wish: int = 0
     at_most_once: bool = False
+    track: int = 0
+    unsubscribe: str = ""
+    own_return_path: bool = False
+    tags: str = "[]"  # JSON array
+    recipient_count: int = 1  # of the message, whether they are in hand or not
 
 
 INLINE_BYTES = 64 * 1024
@@ -196,6 +119,33 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
     content_ms: int = 0  # from there to the answer to the final dot
     wire_bytes: int = 0  # of the content as it was written, dot-stuffed, with the final dot
     tried: bool = True
+
+
+class Heard(msgspec.Struct, frozen=True, gc=False):
+    """What is heard of a recipient beside its attempts. `recipient` 0: of the only one of the message, or the one with
+    one of `addresses`.
+
+    A BOUNCED (a delivery status notification that came later) turns `delivered` into `bounced`, tells the submitter who
+    wants to be told, and suppresses where `bounce_class` says so; of any other state nothing is changed. COMPLAINED and
+    UNSUBSCRIBED suppress. OPENED and CLICKED count unless a machine fetched it. What is not known is left empty.
+    """
+
+    message: int
+    recipient: int
+    type: EventType
+    at: int
+    reply: str = ""  # verbatim: the diagnostic of a notification, the kind of feedback
+    status: str = ""  # RFC 3463
+    bounce_class: BounceClass | None = None
+    scope: Scope | None = None
+    host: str = ""  # who reports it
+    note: str = ""
+    url: str = ""
+    client: str = ""  # address of the HTTP client
+    user_agent: str = ""
+    machine: str = ""  # what is known to fetch it without a person; "" is a person as far as we know
+    tag: str = ""  # of UNSUBSCRIBED: "" from all mail of the account
+    addresses: tuple[str, ...] = ()  # where `recipient` is 0 and there are several: whom the report names, best first
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +250,10 @@ class Queue(Protocol):
         instead of giving it back. For messages that are `at_most_once`. StoreError where one is not in hand any more,
         or it cannot be written: then the dot must not leave."""
 
+    async def settle_late(self, heard: Sequence[Heard]) -> Sequence[bool]:
+        """Write what was heard and what follows from it: state, event, counts, suppression, what submitters are told.
+        False of what changed nothing: an unknown recipient, a bounce of what was not delivered."""
+
     async def reports(self, before: int, limit: int) -> Sequence[Report]:
         """At most `limit` messages of which something is to be told since before that time, oldest first."""
 
@@ -328,6 +282,9 @@ class Queue(Protocol):
     async def operate(self, which: Filter, order: Order, now: int) -> int:
         """Do what an operator says with the queued recipients that match, but with those in hand; returns how many
         were changed. State, event and what submitters are told are written together."""
+
+    async def reschedule(self, uuid: bytes, account: str, at: int, now: int) -> int:
+        """Send a scheduled message at another time: all its recipients or none; returns how many."""
 
     async def suspend(self, suspension: Suspension) -> Suspension:
         """Claim nothing any more of what it means, now and after a restart; what is in hand goes on. Returns it with

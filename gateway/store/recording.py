@@ -12,7 +12,8 @@ from msgspec.structs import replace
 from gateway.store.acceptance import Acceptance
 from gateway.store.db import Row, Statements, Transaction
 from gateway.store.names import Names
-from gateway.store.queue import Attempt, NewMessage, Result
+from gateway.store.newmail import NewMessage
+from gateway.store.queue import Attempt, Result
 from gateway.store.settlement import Settlement
 
 
@@ -49,7 +50,8 @@ class Recording:
         for name in ("content_delete", "pieces_delete", "staging_delete"):
             tx.cursor.execute(self._sql[name], (message.id,))
         by_recipient = dict(zip((one.id for one in message.recipients), destinations, strict=True))
-        leases = [_lease(message, key, by_recipient[result.recipient], result) for result in passage.results]
+        account = self._names.account(tx, message.account)
+        leases = [_lease(message, key, account, by_recipient[result.recipient], result) for result in passage.results]
         attempt = replace(
             passage.attempt, message=message.id, destination=destinations[0], results=tuple(passage.results)
         )
@@ -64,7 +66,7 @@ def _check(passage: Passage) -> None:
         raise ValueError("a recipient that is not in the queue has a final state")
 
 
-def _lease(message: NewMessage, key: int, destination: int, result: Result) -> Row:
+def _lease(message: NewMessage, key: int, account: int, destination: int, result: Result) -> Row:
     """What a claim would have noted of it."""
     return (
         result.recipient,
@@ -78,4 +80,5 @@ def _lease(message: NewMessage, key: int, destination: int, result: Result) -> R
         message.piece_count,
         message.expires_at,
         0,  # its client was told in its own session
+        account,
     )

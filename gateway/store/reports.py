@@ -8,7 +8,7 @@ asks for the reports does.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -16,10 +16,13 @@ from gateway.events import EventType, State
 from gateway.message import notify
 from gateway.runtime import Clock, id_at, show_id
 from gateway.store import flags
-from gateway.store.acceptance import Acceptance
 from gateway.store.db import Cursor, Row, Statements, Transaction
 from gateway.store.names import Counter
-from gateway.store.queue import NewMessage, Report, Told
+from gateway.store.newmail import NewMessage
+from gateway.store.queue import Report, Told
+
+if TYPE_CHECKING:
+    from gateway.store.acceptance import Acceptance  # it notes what ends, and that is told by what is here
 
 # Greylisting and a restart of the other side are over by then, and there is still time for another way.
 DELAY_AFTER_MS: Final = 4 * 3600 * 1000
@@ -92,7 +95,7 @@ class _ReportedData(msgspec.Struct):
 class Reports:
     """Used in the writer's thread only."""
 
-    def __init__(self, sql: Statements, acceptance: Acceptance, *, events: Counter, clock: Clock) -> None:
+    def __init__(self, sql: Statements, acceptance: "Acceptance", *, events: Counter, clock: Clock) -> None:
         self._sql = sql
         self._acceptance = acceptance
         self._events = events
@@ -118,7 +121,7 @@ class Reports:
         for recipient, kind in gone:
             data = self._encode(_ReportedData(notify.NAMES[kind], notice)).decode()
             rows.append((self._events.next(), message, recipient, reported, now, data))
-        tx.cursor.executemany(self._sql["event_add"], rows)
+        tx.cursor.executemany(self._sql["event_of_message"], rows)
 
 
 def oldest(cursor: Cursor, sql: Statements, *, before: int, limit: int) -> list[Report]:

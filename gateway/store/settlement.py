@@ -6,10 +6,11 @@ statement per table serves a whole group of attempts.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
+from gateway.config import SIMULATED
 from gateway.events import State
 from gateway.message import notify
 from gateway.runtime import Clock
@@ -19,6 +20,7 @@ from gateway.store.ending import Ended, Endings
 from gateway.store.names import Counter, Names
 from gateway.store.queue import Attempt, Result
 from gateway.store.reports import Noted
+from gateway.store.suppression import Reason, Suppressing, suppresses
 from gateway.store.waiting import BACKOFF
 
 REPLY_CHARACTERS: Final = 4000  # of a remote reply that are kept
@@ -42,6 +44,14 @@ class EventData(msgspec.Struct, omit_defaults=True):
     possible_duplicate: bool = False
 
 
+class _Refusal(NamedTuple):
+    """The event that says that a recipient cannot be reached, and why."""
+
+    event: int
+    at: int
+    bounce_class: str
+
+
 @dataclass(slots=True)
 class _Rows:
     """What a group changes, by table."""
@@ -55,6 +65,8 @@ class _Rows:
     attempts: list[Row] = field(default_factory=list)
     ended: list[Ended] = field(default_factory=list)
     noted: Noted = field(default_factory=Noted)
+    delivered: list[Row] = field(default_factory=list)
+    refused: dict[Row, _Refusal] = field(default_factory=dict)
 
 
 class Settlement:
@@ -69,6 +81,7 @@ class Settlement:
         tickets: Counter,
         endings: Endings,
         clock: Clock,
+        suppressing: Suppressing,
     ) -> None:
         self._sql = sql
         self._names = names
@@ -76,6 +89,7 @@ class Settlement:
         self._tickets = tickets
         self._endings = endings
         self._clock = clock
+        self._suppressing = suppressing
         self._encode = msgspec.json.Encoder().encode
 
     def settle(self, tx: Transaction, batches: Sequence[Sequence[Attempt]]) -> list[int]:
@@ -94,6 +108,9 @@ class Settlement:
         rows = _Rows()
         self._attempt(tx, rows, {(row[0], row[1]): row for row in leases}, attempt)
         rows.ended.clear()  # nothing of it was open, and there is no content to erase
+        # The client's own relay, and its own affair: what that says of an address is no matter of ours.
+        rows.refused.clear()
+        rows.delivered.clear()
         self._write(tx, rows)
 
     def _attempt(self, tx: Transaction, rows: _Rows, leases: dict[tuple[int, int], Row], attempt: Attempt) -> int:
@@ -132,7 +149,7 @@ class Settlement:
     def _result(
         self, tx: Transaction, rows: _Rows, attempt: Attempt, result: Result, *, lease: Row, number: int
     ) -> None:
-        recipient, _, destination, priority, key, message, uncertain, recipients, pieces, expires_at, tell = lease
+        recipient, _, destination, priority, key, message, uncertain, recipients, pieces, expires_at, tell = lease[:11]
         rows.done.append((recipient,))
         doubtful = bool(uncertain) or result.possible_duplicate
         reply = _clean(result.reply[:REPLY_CHARACTERS])
@@ -153,15 +170,22 @@ class Settlement:
                 if result.dsn_passed:
                     tell &= ~notify.SUCCESS  # the other side tells (RFC 3461, 5.2.1)
                 told = tell != 0 and rows.noted.end(message, recipient, tell, state, attempt.ended_at)
-                rows.ended.append(
-                    Ended(message, recipients, pieces, expires_at, delivered=state is State.DELIVERED, told=told)
-                )
+                delivered = state is State.DELIVERED
+                rows.ended.append(Ended(message, recipients, pieces, expires_at, delivered=delivered, told=told))
+                if delivered and not self._suppressing.is_empty:
+                    rows.delivered.append((message, recipient))
             else:
                 raise ValueError(f"an attempt cannot leave a recipient {state}")
             rows.settled.append(_settled(lease, result, reply, attempt.ended_at, doubtful=doubtful))
         if result.event is not None:
             data = self._data(attempt, result, reply, number, doubtful=doubtful)
-            rows.events.append((self._events.next(), message, recipient, result.event.value, attempt.ended_at, data))
+            seq = self._events.next()
+            rows.events.append((seq, message, recipient, result.event.value, attempt.ended_at, data, lease[11]))
+            # The simulator plays: nobody said anything of the address.
+            if state is State.BOUNCED and suppresses(result.bounce_class, result.scope) and attempt.route != SIMULATED:
+                assert result.bounce_class is not None
+                refusal = _Refusal(seq, attempt.ended_at, result.bounce_class.value)
+                rows.refused[message, recipient] = refusal
 
     def _write(self, tx: Transaction, rows: _Rows) -> None:
         sql = self._sql
@@ -178,8 +202,34 @@ class Settlement:
             if some:
                 many(sql[name], some)
         rows.noted.write(tx, sql)
+        if rows.refused:
+            self._suppress(tx, rows)
+        if rows.delivered:
+            self._relieve(tx, rows)
         if rows.ended:
             self._endings.end(tx, rows.ended, self._clock.now_ms())
+
+    def _suppress(self, tx: Transaction, rows: _Rows) -> None:
+        """Nobody is at the addresses that were refused."""
+        entries = []
+        found = tx.cursor.executemany(self._sql["settled_whom"], rows.refused).fetchall()
+        for message, recipient, address, account, sender in found:
+            if not sender:
+                continue  # a notification: many a host refuses the null sender in the words of an unknown user
+            event, at, why = rows.refused[message, recipient]
+            entry = self._suppressing.entry(account, address, Reason.BOUNCE, at=at, cause=event, note=why)
+            if entry is not None:
+                entries.append(entry)
+        if entries:
+            self._suppressing.add(tx, entries)
+
+    def _relieve(self, tx: Transaction, rows: _Rows) -> None:
+        """Somebody is, whatever a host said before."""
+        found = tx.cursor.executemany(self._sql["settled_whom"], rows.delivered).fetchall()
+        may_have = self._suppressing.may_have
+        pairs = [(account, address) for _, _, address, account, _ in found if may_have(address.lower())]
+        if pairs:
+            self._suppressing.relieve(tx, pairs)
 
     def _data(self, attempt: Attempt, result: Result, reply: str, number: int, *, doubtful: bool) -> str:
         return self._encode(

@@ -31,6 +31,8 @@ class RecipientView:
     domain: str
     scope: str = ""
     stage: str = ""
+    opens: int = 0  # by people, as far as can be told
+    clicks: int = 0
 
 
 @dataclass(frozen=True, slots=True)

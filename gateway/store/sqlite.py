@@ -9,60 +9,56 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-from gateway.config import Retention
+from gateway.config import Retention, Suppression
 from gateway.errors import StoreError
 from gateway.events import State
+from gateway.keyterms import KeyRetention
 from gateway.runtime import Clock
-from gateway.store import connection, db, opened, reports
-from gateway.store.acceptance import Acceptance, Batch, Piece
+from gateway.store import connection, db, late, opened, reports
+from gateway.store.acceptance import Batch, Piece
+from gateway.store.archive import Archive
 from gateway.store.board import Board
-from gateway.store.claims import Claims, Wish
+from gateway.store.brakes import StoredBrakes
+from gateway.store.claims import Wish
+from gateway.store.commits import Commits
 from gateway.store.connection import Damaged
 from gateway.store.db import NEVER, Statements, Transaction
-from gateway.store.ending import Endings
-from gateway.store.expiry import Expiring, Expiry
+from gateway.store.earlier import Earlier
+from gateway.store.erasing import Erasing
+from gateway.store.eventlog import EventLog
+from gateway.store.expiry import Expiring
 from gateway.store.figures import StoreFigures
 from gateway.store.finding import Found, Search
 from gateway.store.hardship import AWAY, RETRY_S, Hardship
-from gateway.store.inspection import Claiming, Inspection
-from gateway.store.leases import RECLAIM_ROWS, Leases, Renewal
-from gateway.store.names import Counter, Names
+from gateway.store.inspection import Claiming
+from gateway.store.late import Looked
+from gateway.store.leases import Reclaiming, Renewal
+from gateway.store.newmail import Accepted, Conflict, NewMessage, Replayed, RequestKey
+from gateway.store.offers import Offers
 from gateway.store.opened import Opened
-from gateway.store.operating import PLACES, Operating, Seen, Step
+from gateway.store.operating import PLACES, Seen, Step
+from gateway.store.parts import assemble
 from gateway.store.promoting import Promoting
-from gateway.store.queue import (
-    Accepted,
-    Attempt,
-    Claimed,
-    Conflict,
-    Due,
-    NewMessage,
-    Ready,
-    Reclaimed,
-    Replayed,
-    Report,
-    RequestKey,
-    Result,
-)
-from gateway.store.recording import Passage, Recording
-from gateway.store.records import StoredRecords
-from gateway.store.reports import Reports, Telling
-from gateway.store.settlement import Settlement
+from gateway.store.queue import Attempt, Claimed, Due, Heard, Ready, Reclaimed, Report, Result
+from gateway.store.recording import Passage
+from gateway.store.reports import Telling
+from gateway.store.rescheduling import Appointment
 from gateway.store.shown import Backlog, Count, EventView, Filter, MessageView, Order, QueueRow, Suspension
-from gateway.store.suspensions import Change, InForce, Suspending
-from gateway.store.sweep import Sweep
+from gateway.store.stored import StoredRecords
+from gateway.store.suppressed import Suppressed
+from gateway.store.suspensions import Change
 from gateway.store.viewed import BACKOFF, SCHEDULE
 from gateway.store.views import Views
-from gateway.store.waiting import Release, Waiting
+from gateway.store.waiting import Release
+from gateway.store.webhooks import WebhookStore
 from gateway.store.writer import Writer, rest
 
 _MESSAGE_BYTES: Final = 512  # of a message's rows beside its content
-_EPOCH_SHIFT: Final = 32  # tickets of one opening
 
 log = logging.getLogger("gateway.store")
 
@@ -83,33 +79,16 @@ class SqliteStore:
         figures: StoreFigures | None = None,
     ) -> None:
         """Called in the loop, by `open`."""
-        names = Names(sql)
-        events = Counter(files.last_event)
-        # A fence and an attempt's number rise over every opening: the opening counts in the upper bits.
-        tickets = Counter(files.epoch << _EPOCH_SHIFT)
-        self._endings = endings = Endings(sql, retention)
-        self._acceptance = Acceptance(sql, names, events, clock)
-        self._in_force = InForce()
-        self._claims = Claims(sql, names, tickets, owner=files.epoch, in_force=self._in_force)
-        self._leases = Leases(sql, names, events=events, endings=endings, owner=files.epoch)
-        self._settlement = Settlement(sql, names, events=events, tickets=tickets, endings=endings, clock=clock)
-        self._reports = Reports(sql, self._acceptance, events=events, clock=clock)
-        self._recording = Recording(sql, names, self._acceptance, self._settlement)
-        self._waiting = Waiting(sql, names)
-        self._sweep = Sweep(sql, events=events, retention=retention)
-        self._operating = Operating(sql, names, events=events, endings=endings)
-        self._suspending = Suspending(sql)
-        self._views = Views(sql, self._in_force, clock)
-        self._search = Search(files.readers, sql, self._in_force, clock)
-        self._sql = sql
-        self._names = names
+        self._parts = parts = assemble(files, sql, clock=clock, retention=retention)
         self._clock = clock
-        self._board = Board(self._in_force, self._is_ready, self._survey)
+        self._views = Views(sql, parts.in_force, clock)
+        self._search = Search(files.readers, sql, parts.in_force, clock)
+        self._board = Board(parts.in_force, self._is_ready, self._survey)
         self._urgent: set[int] = set()
-        self._readers = files.readers
+        self._readers = readers = files.readers
         self.last_id = files.last_id  # no id up to it may be used again
         self.on_ready = on_ready
-        self._writer = Writer(
+        self._writer = writer = Writer(
             files.writer,
             files.tally,
             loop=asyncio.get_running_loop(),
@@ -119,12 +98,21 @@ class SqliteStore:
             make_room=make_room,
             figures=figures,
         )
-        self._hardship = Hardship(self._writer, sql, on_over=self._is_ready)
-        self._promoting = Promoting(self._writer, files.readers, sql, self._waiting, self._hardship)
-        self._expiring = Expiring(self._writer, Expiry(sql, events=events, endings=endings), self._hardship)
-        inspection = Inspection(sql, names, events=events, endings=endings, clock=clock)
-        self._claiming = Claiming(self._writer, self._claims, inspection, self._hardship, on_ready=self._is_ready)
-        self.records = StoredRecords(self._writer, files.readers, sql)
+        self._hardship = Hardship(writer, sql, on_over=self._is_ready)
+        self._promoting = Promoting(writer, readers, sql, parts.waiting, self._hardship)
+        self._expiring = Expiring(writer, parts.expiry, self._hardship)
+        self._reclaiming = Reclaiming(writer, parts.leases, self._hardship)
+        self._claiming = Claiming(writer, parts.claims, parts.inspection, self._hardship, on_ready=self._is_ready)
+        self.records = StoredRecords(writer, readers, sql)
+        self.brakes = StoredBrakes(writer, readers, parts.names, parts.events)
+        self.earlier = Earlier(readers, {**sql, **db.load("brakes")}, clock)
+        self.suppressed = Suppressed(writer, readers, sql, parts.suppressing, parts.sieve)
+        self.commits = Commits()
+        self.event_log = EventLog(readers, self.commits, last=lambda: parts.events.last)
+        self.webhooks = WebhookStore(writer, readers, parts.names, events=parts.events)
+        self.archive = Archive(readers, self._views)
+        self.offers = Offers(readers)
+        self.erasing = Erasing(writer, readers, parts.erasure_sql, parts.erasure)
 
     @classmethod
     async def open(
@@ -145,7 +133,7 @@ class SqliteStore:
         trusted: every later call raises StoreError. `make_room` is called in a thread where the disk is full: whether
         there is more room now.
         """
-        sql = db.load("common", "sqlite")
+        sql = db.load("common", "sqlite", "suppression")
         files = await asyncio.to_thread(opened.open_files, path, sql, make_room)
         store = cls(
             files,
@@ -159,18 +147,25 @@ class SqliteStore:
         )
         store._writer.start()
         try:
-            in_force = await store._writer.submit(store._suspending.load, store._clock.now_ms())
+            in_force = await store._writer.submit(store._parts.suspending.load, store._clock.now_ms())
             store._board.adopt(in_force.entries)
-            await store._writer.submit(store._claims.due, None)
+            await store._writer.submit(store._parts.claims.due, None)
+            await store.suppressed.begin()
         except StoreError as error:
             await store.close()
             raise connection.explain(error, path) from error
         return store
 
-    def reconfigure(self, retention: Retention) -> None:
-        """For what is dropped from now on."""
-        self._endings.reconfigure(retention)
-        self._sweep.reconfigure(retention)
+    def reconfigure(self, retention: Retention, suppression: Suppression | None = None) -> None:
+        """For what is dropped, and what is heard, from now on; without `suppression` that stays."""
+        self._parts.keeping.reconfigure(retention)
+        if suppression is not None:
+            self._parts.late.reconfigure(suppression)
+            self._parts.suppressing.reconfigure(suppression)
+
+    def keep(self, by_key: Mapping[str, KeyRetention]) -> None:
+        """The same, for the mail of keys that have terms of their own: all of them, in place of those told before."""
+        self._parts.keeping.keep(by_key)
 
     async def answers(self) -> bool:
         """True as soon as the writer has done what was asked of it before, whatever came of that."""
@@ -179,10 +174,10 @@ class SqliteStore:
         return True
 
     async def put_piece(self, message: int, index: int, data: bytes) -> None:
-        await self._writer.submit(self._acceptance.put_pieces, Piece(message, index, data), len(data))
+        await self._writer.submit(self._parts.acceptance.put_pieces, Piece(message, index, data), len(data))
 
     async def enqueue(self, message: NewMessage) -> Accepted | Conflict:
-        return await self._writer.submit(self._acceptance.accept, message, _size(message))
+        return await self._writer.submit(self._parts.acceptance.accept, message, _size(message))
 
     async def enqueue_all(
         self, messages: Sequence[NewMessage], request: RequestKey | None
@@ -191,10 +186,10 @@ class SqliteStore:
         if request is not None:
             _check_request(messages, request)
             size += len(request.answer)
-        return await self._writer.submit(self._acceptance.accept_all, Batch(messages, request), size)
+        return await self._writer.submit(self._parts.acceptance.accept_all, Batch(messages, request), size)
 
     async def record(self, message: NewMessage, results: Sequence[Result], attempt: Attempt) -> None:
-        await self._writer.submit(self._recording.record, Passage(message, results, attempt), _MESSAGE_BYTES)
+        await self._writer.submit(self._parts.recording.record, Passage(message, results, attempt), _MESSAGE_BYTES)
 
     async def due(self) -> Sequence[Due]:
         return self._board.due()
@@ -210,21 +205,30 @@ class SqliteStore:
         return await self._claiming.claim(Wish(destination, limit, until))
 
     async def renew(self, recipients: Sequence[tuple[int, int]], until: int) -> None:
-        await self._writer.submit(self._leases.renew, Renewal(recipients, until))
+        await self._writer.submit(self._parts.leases.renew, Renewal(recipients, until))
 
     async def settle(self, attempts: Sequence[Attempt]) -> int:
-        return await self._hardship.insist(self._settlement.settle, attempts)
+        return await self._hardship.insist(self._parts.settlement.settle, attempts)
 
     async def mark(self, recipients: Sequence[tuple[int, int]]) -> None:
-        await self._writer.submit(self._leases.mark, recipients, needed=True)
+        await self._writer.submit(self._parts.leases.mark, recipients, needed=True)
+
+    async def settle_late(self, heard: Sequence[Heard]) -> Sequence[bool]:
+        return await self._hardship.heed(self._writer.submit(self._parts.late.settle, heard)) if heard else ()
+
+    async def look(self, message: int, recipient: int) -> Looked | None:
+        """What is known of a recipient (0: of any) of a message, None where it is gone."""
+        return await self._readers.read(
+            partial(late.look, sql=self._parts.late_sql, message=message, recipient=recipient)
+        )
 
     async def reports(self, before: int, limit: int) -> Sequence[Report]:
-        question = partial(reports.oldest, sql=self._sql, before=before, limit=limit)
+        question = partial(reports.oldest, sql=self._parts.sql, before=before, limit=limit)
         return await self._readers.read(question) if limit > 0 and not self._hardship.is_on else ()
 
     async def report(self, report: Report, notices: Sequence[NewMessage]) -> None:
         size = sum(_size(notice) for notice in notices)
-        await self._hardship.heed(self._writer.submit(self._reports.report, Telling(report, notices), size))
+        await self._hardship.heed(self._writer.submit(self._parts.reports.report, Telling(report, notices), size))
 
     async def piece(self, message: int, index: int) -> bytes:
         return await self._readers.read(partial(self._views.piece, message=message, index=index))
@@ -233,24 +237,13 @@ class SqliteStore:
         if self._hardship.is_on:
             return now + int(RETRY_S * 1000)
         wake_at = await self._promoting.promote(now)
-        if self._in_force.ends_at <= now:
-            await self._hardship.heed(self._change(self._writer.submit(self._suspending.end, now)))
-        wake_at = min(wake_at, self._in_force.ends_at)
+        if self._parts.in_force.ends_at <= now:
+            await self._hardship.heed(self._change(self._writer.submit(self._parts.suspending.end, now)))
+        wake_at = min(wake_at, self._parts.in_force.ends_at)
         return wake_at if wake_at < NEVER else None
 
     async def reclaim(self, now: int) -> Reclaimed:
-        done = Reclaimed(0)
-        while not self._hardship.is_on:
-            try:
-                step = await self._hardship.heed(self._writer.submit(self._leases.reclaim, now, needed=True))
-            except StoreError:
-                if not done.count:
-                    raise
-                break  # what was done is to be told
-            done = Reclaimed(done.given_back + step.given_back, done.lost + step.lost)
-            if step.count < RECLAIM_ROWS:
-                break
-        return done
+        return await self._reclaiming.reclaim(now)
 
     async def expire(self, now: int) -> int:
         return await self._expiring.expire(now)
@@ -261,30 +254,34 @@ class SqliteStore:
         released = 0
         async for found in self._search.steps(which, BACKOFF | SCHEDULE if named else BACKOFF):
             rows = [(one.waits_for, one.row.recipient.id) for one in found if one.waits_for is not None]
-            released += await self._writer.submit(self._waiting.release, Release(rows, now))
+            released += await self._writer.submit(self._parts.waiting.release, Release(rows, now))
         return released
 
     async def operate(self, which: Filter, order: Order, now: int) -> int:
         changed = 0
         async for found in self._search.steps(which, PLACES[order.verb]):
             seen = [Seen(one.message, one.row.recipient.id, one.row.recipient.state.value) for one in found]
-            changed += await self._writer.submit(self._operating.operate, Step(seen, order, now))
+            changed += await self._writer.submit(self._parts.operating.operate, Step(seen, order, now))
         return changed
 
+    async def reschedule(self, uuid: bytes, account: str, at: int, now: int) -> int:
+        asked = Appointment(uuid, account, at, now)
+        return await self._writer.submit(self._parts.rescheduling.reschedule, asked)
+
     async def suspend(self, suspension: Suspension) -> Suspension:
-        added = (await self._change(self._writer.submit(self._suspending.add, suspension))).added
+        added = (await self._change(self._writer.submit(self._parts.suspending.add, suspension))).added
         assert added is not None
         return added
 
     async def resume(self, suspensions: Sequence[int]) -> int:
-        return (await self._change(self._writer.submit(self._suspending.remove, suspensions))).gone
+        return (await self._change(self._writer.submit(self._parts.suspending.remove, suspensions))).gone
 
     async def suspensions(self) -> Sequence[Suspension]:
         now = self._clock.now_ms()
-        return [one for one in self._in_force.entries if one.until is None or one.until > now]
+        return [one for one in self._parts.in_force.entries if one.until is None or one.until > now]
 
     async def sweep(self, now: int) -> None:
-        for step in self._sweep.steps:
+        for step in (*self._parts.sweep.steps, self._parts.suppressing.expired):
             began = time.monotonic()
             while not self._hardship.is_on and await self._hardship.heed(self._writer.submit(step, now)):
                 await rest(began)
@@ -341,7 +338,7 @@ class SqliteStore:
         return change
 
     def _survey(self) -> None:
-        self._writer.submit(self._claims.due, None).add_done_callback(self._surveyed)
+        self._writer.submit(self._parts.claims.due, None).add_done_callback(self._surveyed)
 
     def _surveyed(self, survey: "asyncio.Future[None]") -> None:
         """Once the disk is there again, where it was not: nobody else would find what a suspension had held back."""
@@ -358,15 +355,16 @@ class SqliteStore:
         ready = self._promoting.note(tx)
         ready = self._board.note(tx.due) or ready
         self._urgent |= tx.urgent
+        self.commits.tell()
         if ready:
             self.on_ready()
 
     def _rolled_back(self) -> None:
-        self._names.forget()
-        self._acceptance.forget()
+        self._parts.names.forget()
+        self._parts.acceptance.forget()
 
     def _close_marks(self, tx: Transaction, calls: Sequence[None]) -> list[None]:
-        self._acceptance.save_highest(tx)
+        self._parts.acceptance.save_highest(tx)
         return [None] * len(calls)
 
 

@@ -23,9 +23,10 @@ _Next = tuple[str, int | None]  # blocked_by, and the time of the next attempt
 
 
 def recipient(row: Row, *, key: str, now: int, in_force: InForce) -> RecipientView:
-    """Of the columns that `message_recipients`, `find_slice` and `find_row` share."""
+    """Of the columns that `message_recipients`, `find_slice` and `find_row` share; the first has two more."""
     id_, address, state, attempts, at, expires_at, reply, host, bounce_class, place = row[:10]
     updated_at, uncertain, route, domain, scope, stage = row[10:16]
+    opens, clicks = row[16:] or (0, 0)
     said = State(state)
     blocked_by, next_at = "", None
     if not said.final:
@@ -50,6 +51,8 @@ def recipient(row: Row, *, key: str, now: int, in_force: InForce) -> RecipientVi
         domain=domain,
         scope=scope,
         stage=stage,
+        opens=opens,
+        clicks=clicks,
     )
 
 

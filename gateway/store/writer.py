@@ -49,6 +49,14 @@ class _Job:
     future: "asyncio.Future[Any]"
 
 
+@dataclass(slots=True, eq=False)
+class _Errand:
+    """What is done between two transactions."""
+
+    task: Callable[[], Any]
+    future: "asyncio.Future[Any]"
+
+
 _Outcome = tuple["asyncio.Future[Any]", Any, BaseException | None]
 _Written = tuple[list[_Outcome], list[Transaction]]
 
@@ -83,7 +91,8 @@ class Writer:
         self._figures = figures or StoreFigures(Metrics())
         self._figures.wal_pages.read = lambda: {(): database.wal_pages}
         self._make_room = make_room
-        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
+        self._queue: SimpleQueue[_Job | _Errand | None] = SimpleQueue()
+        self._errands: list[_Errand] = []  # taken out of the queue
         self.closing = False
         self._failure: str | None = None  # written in the thread, read in the loop
         self._unsaved = True  # something may stand in the log only
@@ -106,6 +115,23 @@ class Writer:
             future.set_exception(StoreError(self._failure or "The store is closed."))
         else:
             self._queue.put(_Job(verb, argument, size, needed, future))
+        return future
+
+    def empty_log(self) -> "asyncio.Future[bool]":
+        """Copy the log into the file, and cut it to nothing; False where a reader keeps it back."""
+        return self._between(lambda: self._checkpoint(truncate=True))
+
+    def rewrite(self) -> "asyncio.Future[None]":
+        """Write the whole file anew, without what was removed from it. Nothing else is written meanwhile, and all of it
+        is in memory for that time."""
+        return self._between(self._database.rewrite)
+
+    def _between(self, task: Callable[[], Any]) -> "asyncio.Future[Any]":
+        future: asyncio.Future[Any] = self._loop.create_future()
+        if self.closing or self._failure is not None:
+            future.set_exception(StoreError(self._failure or "The store is closed."))
+        else:
+            self._queue.put(_Errand(task, future))
         return future
 
     @property
@@ -148,13 +174,29 @@ class Writer:
     def _serve(self) -> None:
         more = True
         while more and (first := self._next()) is not None:
-            group, more = self._gather(first)
-            self._last_jobs = len(group)
-            self._unsaved = True
-            self._call(self._resolve, *self._write(group))
-            self._bound_log()
+            if isinstance(first, _Errand):
+                self._errands.append(first)
+            else:
+                group, more = self._gather(first)
+                self._last_jobs = len(group)
+                self._unsaved = True
+                self._call(self._resolve, *self._write(group))
+                self._bound_log()
+            while self._errands:
+                self._call(self._resolve, [self._done(self._errands.pop())], [])
 
-    def _next(self) -> _Job | None:
+    def _done(self, errand: _Errand) -> _Outcome:
+        """Do it."""
+        if self._failure is not None:
+            return errand.future, None, StoreError(self._failure)
+        try:
+            return errand.future, errand.task(), None
+        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the caller
+            if connection.judge(error) is Trouble.LOST:
+                self._lose(error)
+            return errand.future, None, connection.translate(error)
+
+    def _next(self) -> _Job | _Errand | None:
         """The next job, None to stop. A quiet moment is used for a checkpoint."""
         if self._unsaved:
             try:
@@ -180,6 +222,9 @@ class Writer:
                 continue
             if job is None:
                 return group, False
+            if isinstance(job, _Errand):
+                self._errands.append(job)
+                break
             group.append(job)
             size += job.size
         return group, True
@@ -286,7 +331,7 @@ class Writer:
             self._lose(error)
         while not self._queue.empty():  # only where the thread broke down
             if (job := self._queue.get()) is not None:
-                self._call(self._resolve, *_failed([job], StoreError(self._failure)))
+                self._call(self._resolve, [(job.future, None, StoreError(self._failure))], [])
         self._call(self._stopped.set_result, None)
 
     def _call(self, function: Callable[..., object], *values: object) -> None:

@@ -4,20 +4,26 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 import pytest
 
 from gateway.api.server import HttpServer
-from gateway.config import MB, Config, Http, HttpListener, Limit, Limits, Listen
+from gateway.config import MB, Config, Http, HttpListener, Limits, Listen
 from gateway.delivery.passthrough import NamedRelay, Passed
 from gateway.delivery.waits import Outcome
 from gateway.errors import Reason, Refused
 from gateway.intake import BatchReceipt, Item, Receipt
+from gateway.keyterms import Limit
+from gateway.manage.mail import AccountMail
 from gateway.message.model import Submission
 from gateway.policy.auth import Principal
 from gateway.policy.limits import Allowance
+from gateway.runtime import Clock
 from gateway.store.shown import MessageView
+from gateway.store.sqlite import SqliteStore
+from gateway.tokens import Tokens
 
 UUID = bytes.fromhex("0192f0c1a2b37def8123456789abcdef")
 SEND = "/api/v1/emails/send"
@@ -66,6 +72,10 @@ class RecordingDoor:
     asked_for_all: list[AskedForAll] = field(default_factory=list)
     left: tuple[Allowance, ...] = ()
     templates: Any = None
+    mail: Any = None
+    store: SqliteStore | None = None  # whose messages `status` shows, in place of `messages`
+    webhooks: Any = None
+    suppressions: Any = None
     waits: list[float] = field(default_factory=list)
     waited: Outcome | None = None
     relays: frozenset[tuple[str, int | None]] = frozenset()
@@ -147,6 +157,8 @@ class RecordingDoor:
     async def status(self, principal: Principal, uuid: bytes) -> MessageView | None:
         if self.error is not None:
             raise self.error
+        if self.store is not None:
+            return await self.store.message(uuid, principal.account)
         return self.messages.get((principal.account, uuid))
 
     def ready(self) -> str | None:
@@ -253,6 +265,7 @@ async def start(config: Config) -> AsyncIterator[Start]:
                 "full": principal("full", "send", "read"),
                 "reader": principal("reader", "read"),
                 "sender": principal("sender", "send", default_from="default@example.com"),
+                "manager": principal("manager", "send", "read", "manage"),
             }
         )
         api = Api(HttpServer(given, door, **options), door)
@@ -265,6 +278,21 @@ async def start(config: Config) -> AsyncIterator[Start]:
         if api.door.gate is not None:
             api.door.gate.set()
         await api.server.stop(2)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    opened = await SqliteStore.open(tmp_path / "queue.db")
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def mailing(api: Api, store: SqliteStore) -> Api:
+    """With a store behind it, in which accounts have their mail."""
+    api.door.store = store
+    api.door.mail = AccountMail(store, Tokens(bytes(32)), Clock())
+    return api
 
 
 @pytest.fixture

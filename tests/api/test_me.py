@@ -3,7 +3,7 @@
 import time
 from dataclasses import replace
 
-from gateway.config import Limit, Unit
+from gateway.keyterms import Limit, Unit
 from gateway.policy.limits import Allowance
 from tests.api.conftest import MAIL, Api
 

@@ -61,6 +61,8 @@ def test_every_field() -> None:
             "priority": "high",
             "dsn": ["success", "delay"],
             "require_tls": True,
+            "track": {"opens": True, "clicks": True, "text": True},
+            "unsubscribe": {"tag": "c"},
         },
         LIMITS,
     )
@@ -81,7 +83,8 @@ def test_every_field() -> None:
         Attachment("y.bin", b"\0", "image/png", None, "inline"),
     )
     assert submission.headers == (("X-Campaign", "spring"), ("List-Id", "news <news.example.com>"))
-    assert submission.tags == ("a", "b")
+    assert submission.tags == ("a", "b", "c")
+    assert (submission.track, submission.unsubscribe) == (7, "c")
     assert submission.metadata == '{"a":null,"b":true,"order":7,"price":1.5,"s":"two\\nlines"}'
     assert submission.return_path == "bounce@example.com"
     assert submission.template == "welcome"
@@ -203,6 +206,17 @@ WRONG: list[tuple[str, Any, str]] = [
     ("dsn", ["never", 1], "dsn: must be never, success, failure or delay, or a list of them, got a list"),
     ("require_tls", "true", "require_tls: must be true or false, got a string"),
     ("require_tls", 1, "require_tls: must be true or false, got a number"),
+    ("track", "opens", "track: must be true, false or an object of opens, clicks or text, got a string"),
+    ("track", ["opens"], "track: must be true, false or an object of opens, clicks or text, got a list"),
+    ("track", 1, "track: must be true, false or an object of opens, clicks or text, got a number"),
+    ("track", {"opens": 1}, "track.opens: must be true or false, got a number"),
+    ("track", {"open": True}, "track.open: is not known here; it has opens, clicks or text"),
+    ("unsubscribe", 1, "unsubscribe: must be true, false, a tag or an object with tag, got a number"),
+    ("unsubscribe", ["news"], "unsubscribe: must be true, false, a tag or an object with tag, got a list"),
+    ("unsubscribe", {}, "unsubscribe.tag: is required"),
+    ("unsubscribe", {"tag": ""}, "unsubscribe.tag: is required"),
+    ("unsubscribe", {"tag": True}, "unsubscribe.tag: must be a string, got a boolean"),
+    ("unsubscribe", {"tag": "a", "all": True}, "unsubscribe.all: is not known here; it has tag"),
     ("wait", True, "wait: must be a duration such as 10s, or a number of seconds, got a boolean"),
     ("wait", {}, "wait: must be a duration such as 10s, or a number of seconds, got an object"),
     ("idempotency_key", 1, "idempotency_key: must be a string, got a number"),
@@ -226,10 +240,10 @@ def test_every_field_has_a_wrong_type_in_the_table() -> None:
 
 def test_all_problems_at_once_those_of_form_first() -> None:
     error = refused(
-        {"from": "nobody", "to": ["a@example.com", 3], "subject": 9, "track": {}, "colour": "red", "cc": "x@"}
+        {"from": "nobody", "to": ["a@example.com", 3], "subject": 9, "delivery_group": {}, "colour": "red", "cc": "x@"}
     )
     assert error.reason is Reason.INVALID_PARAMETER
-    assert [p.path for p in error.problems] == ["colour", "to[1]", "subject", "track", "from", "cc"]
+    assert [p.path for p in error.problems] == ["colour", "to[1]", "subject", "delivery_group", "from", "cc"]
     assert error.text == "colour: is not a known field (5 more in errors)"
 
 

@@ -28,6 +28,9 @@ def routes() -> Routes:
         ("/api/smtp", "iassmtp", ""),
         ("/api/v1/emails/send", "native", ""),
         ("/api/v1/emails/eml_1", "native", "eml_1"),
+        ("/api/v1/emails/eml_1/events", "native", "eml_1"),
+        ("/api/v1/emails/send/cancel", "native", "send"),
+        ("/api/v1/emails", "native", ""),
         ("/sendmux/api/v1/emails/send", "sendmux", ""),
     ],
 )
@@ -37,7 +40,21 @@ def test_who_serves_a_path(path: str, name: str, argument: str) -> None:
     assert (place.dialect.name, place.argument) == (name, argument)
 
 
-@pytest.mark.parametrize("path", ["", "/v1/emails/", "/v1/emails/a/b", "/nothing", "/v1", "//", "/api/v1/emails"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "/v1/emails/",
+        "/v1/emails/a/b",
+        "/nothing",
+        "/v1",
+        "//",
+        "/api/v1/emails/",
+        "/api/v1/emails/a/b",
+        "/api/v1/emails//events",
+        "/api/v1/emails/a/events/b",
+    ],
+)
 def test_paths_that_nobody_serves(path: str) -> None:
     assert routes().find(path) is None
 

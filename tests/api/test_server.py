@@ -96,11 +96,11 @@ async def test_the_key_is_taken_from_nowhere_else(api: Api, place: str) -> None:
         ("GET", "/nothing", 404, None),
         ("POST", "/api/v1/emails/", 404, None),
         ("GET", "/api/v1/emails/a/b", 404, None),
-        ("GET", "/api/v1/emails", 404, None),
+        ("POST", "/api/v1/emails", 405, "GET, HEAD"),
         ("POST", "/emails/send", 404, None),
         ("GET", SEND, 405, "POST"),
         ("OPTIONS", SEND, 405, "POST"),
-        ("DELETE", "/api/v1/emails/eml_x", 405, "GET, HEAD"),
+        ("DELETE", "/api/v1/emails/eml_x", 405, "GET, PATCH, HEAD"),
         ("POST", "/health/live", 405, "GET, HEAD"),
     ],
 )

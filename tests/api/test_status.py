@@ -65,8 +65,10 @@ async def test_a_message_in_full(api: Api) -> None:
         bounce_class="TransientFailure",
         blocked_by="backoff",
         possible_duplicate=True,
+        opens=3,
+        clicks=1,
     )
-    api.door.messages["full-account", UUID] = message(waiting, recipient(State.DELIVERED))
+    api.door.messages["full-account", UUID] = message(waiting, recipient(State.DELIVERED, clicks=2))
     reply = await api.call("GET", f"/api/v1/emails/{show_id('eml_', UUID)}")
     assert reply.status == 200
     assert reply.json["data"] == {
@@ -78,6 +80,8 @@ async def test_a_message_in_full(api: Api) -> None:
         "created_at": SHOWN,
         "delivered_at": None,
         "bounce_reason": None,
+        "opens": 3,
+        "clicks": 3,
         "recipients": [
             {
                 "address": "ann@example.org",
@@ -90,6 +94,8 @@ async def test_a_message_in_full(api: Api) -> None:
                 "bounce_class": "TransientFailure",
                 "updated_at": SHOWN,
                 "possible_duplicate": True,
+                "opens": 3,
+                "clicks": 1,
             },
             {
                 "address": "ann@example.org",
@@ -102,6 +108,8 @@ async def test_a_message_in_full(api: Api) -> None:
                 "bounce_class": None,
                 "updated_at": SHOWN,
                 "possible_duplicate": False,
+                "opens": 0,
+                "clicks": 2,
             },
         ],
         "tags": ["a"],

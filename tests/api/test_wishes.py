@@ -8,6 +8,7 @@ import pytest
 from gateway.api import idempotency, message
 from gateway.config import Limits
 from gateway.errors import Reason, Refused
+from gateway.message.model import TRACK_CLICKS, TRACK_OPENS, TRACK_TEXT
 from gateway.message.notify import ASKED, DELAY, FAILURE, SUCCESS
 from tests.api.conftest import MAIL, Api
 
@@ -55,6 +56,57 @@ async def test_words_that_mean_nothing(api: Api, name: str, value: Any) -> None:
     assert api.door.asked == []
 
 
+@pytest.mark.parametrize(
+    ("given", "track"),
+    [
+        (None, None),
+        (True, TRACK_OPENS | TRACK_CLICKS),
+        (False, 0),
+        ({}, 0),
+        ({"opens": True}, TRACK_OPENS),
+        ({"opens": None, "clicks": True}, TRACK_CLICKS),
+        ({"opens": False, "clicks": True, "text": True}, TRACK_CLICKS | TRACK_TEXT),
+    ],
+)
+async def test_what_is_tracked(api: Api, given: Any, track: int | None) -> None:
+    assert (await api.send({**MAIL, "track": given})).status == 201
+    assert api.door.asked[0].submission.track == track
+
+
+@pytest.mark.parametrize(
+    ("given", "unsubscribe", "tags"),
+    [
+        (None, "", ("a",)),
+        ("", "", ("a",)),
+        (False, "", ("a",)),
+        (True, "*", ("a",)),
+        ("news", "news", ("a", "news")),
+        ({"tag": "news"}, "news", ("a", "news")),
+        ({"tag": "a"}, "a", ("a",)),
+    ],
+)
+async def test_what_one_can_unsubscribe_from(api: Api, given: Any, unsubscribe: str, tags: tuple[str, ...]) -> None:
+    assert (await api.send({**MAIL, "tags": ["a"], "unsubscribe": given})).status == 201
+    submission = api.door.asked[0].submission
+    assert (submission.unsubscribe, submission.tags) == (unsubscribe, tags)
+
+
+@pytest.mark.parametrize(
+    ("changes", "param"),
+    [
+        ({"track": {"text": True}}, "track.text"),
+        ({"unsubscribe": "*"}, "unsubscribe"),
+        ({"unsubscribe": {"tag": "*"}}, "unsubscribe.tag"),
+        ({"unsubscribe": "x" * 129}, "unsubscribe"),
+        ({"unsubscribe": "a\r\nb"}, "unsubscribe"),
+    ],
+)
+async def test_what_cannot_be_tracked_or_left(api: Api, changes: dict[str, Any], param: str) -> None:
+    reply = await api.send({**MAIL, **changes})
+    assert (reply.status, reply.json["error"]["code"], reply.json["error"]["param"]) == (422, "validation_error", param)
+    assert api.door.asked == []
+
+
 async def test_in_a_batch_each_for_itself(api: Api) -> None:
     messages = [{**MAIL, "priority": "low"}, {**MAIL, "dsn": "x"}, {**MAIL, "dsn": "delay", "require_tls": True}]
     reply = await api.call("POST", BATCH, json.dumps({"messages": messages}).encode(), Content_Type="application/json")
@@ -78,6 +130,11 @@ def test_another_wish_is_another_message() -> None:
         {"dsn": "never"},
         {"dsn": "failure"},
         {"require_tls": True},
+        {"track": False},
+        {"track": True},
+        {"track": {"opens": True}},
+        {"unsubscribe": True},
+        {"unsubscribe": "news"},
     ]
     digests = {idempotency.fingerprint(message.parse({**MAIL, **wish}, Limits())) for wish in wishes}
     assert len(digests) == len(wishes)

@@ -318,17 +318,17 @@ async def test_a_destination_that_cannot_be_read_is_set_aside(
 ) -> None:
     await store.enqueue(post.message("you@example.com"))
     number = await destination(store)
-    claim = store._claims._claim
+    claim = store._parts.claims._claim
 
     def corrupt(*_: object) -> list[object]:
         raise apsw.CorruptError("database disk image is malformed")
 
-    monkeypatch.setattr(store._claims, "_claim", corrupt)
+    monkeypatch.setattr(store._parts.claims, "_claim", corrupt)
     for _ in range(2):
         assert await store.claim(number, 10, UNTIL) == ()
         assert not await store.due()
     assert caplog.text.count("cannot be read") == 1
-    monkeypatch.setattr(store._claims, "_claim", claim)
+    monkeypatch.setattr(store._parts.claims, "_claim", claim)
     ready = asyncio.Event()
     store.on_ready = ready.set
     store._claiming._take_up(number)
@@ -342,7 +342,7 @@ async def test_a_result_that_a_damaged_page_does_not_take_waits(
 ) -> None:
     await store.enqueue(post.message("you@example.com"))
     (claimed,) = await claim_all(store, UNTIL)
-    settle, failures = store._settlement.settle, iter(range(2))
+    settle, failures = store._parts.settlement.settle, iter(range(2))
 
     def settled(tx: Transaction, batches: Sequence[Sequence[Attempt]]) -> list[int]:
         if next(failures, None) is not None:
@@ -350,7 +350,7 @@ async def test_a_result_that_a_damaged_page_does_not_take_waits(
         return settle(tx, batches)
 
     monkeypatch.setattr(hardship, "RETRY_S", 0.01)
-    monkeypatch.setattr(store._settlement, "settle", settled)
+    monkeypatch.setattr(store._parts.settlement, "settle", settled)
     assert await store.settle([attempt(claimed, State.DELIVERED, at=now.ms)]) == 1
     assert caplog.text.count("what became of a delivery cannot be written") == 2
     assert store.away == ""

@@ -104,7 +104,7 @@ async def test_all_that_is_due_is_tried_at_once_again(
     for name in ("LOOK_S", "APART_S"):
         monkeypatch.setattr(promoting, name, 0.0)
     store = await SqliteStore.open(path, clock=now.clock)
-    promote, calls = store._waiting.promote, []
+    promote, calls = store._parts.waiting.promote, []
 
     def damaged_once(tx: Transaction, moments: Sequence[int]) -> list[None]:
         calls.append(moments)
@@ -112,7 +112,7 @@ async def test_all_that_is_due_is_tried_at_once_again(
             raise apsw.CorruptError("database disk image is malformed")
         return promote(tx, moments)
 
-    monkeypatch.setattr(store._waiting, "promote", damaged_once)
+    monkeypatch.setattr(store._parts.waiting, "promote", damaged_once)
     await store.enqueue(post.message(send_at=START_MS + HOUR_MS))
     assert await store.promote(START_MS) == START_MS
     assert await store.promote(START_MS) == START_MS + HOUR_MS

@@ -14,7 +14,7 @@ import pytest
 from gateway.errors import StoreError
 from gateway.events import State
 from gateway.store import hardship, writer
-from gateway.store.queue import Accepted
+from gateway.store.newmail import Accepted
 from gateway.store.sqlite import SqliteStore
 from tests.baddays.faulty import FaultyDisk
 from tests.store.mail import LEASE_MS, START_MS, Now, Post, attempt

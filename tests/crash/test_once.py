@@ -136,7 +136,7 @@ def test_a_mark_that_is_not_written_is_seen(tmp_path: Path) -> None:
     twin = broken_twin(
         tmp_path / "twin",
         "store/sqlite.py",
-        "await self._writer.submit(self._leases.mark, recipients, needed=True)",
+        "await self._writer.submit(self._parts.leases.mark, recipients, needed=True)",
         "pass",
     )
     assert _cut_off(tmp_path / "gw", "at_most_once", source=twin).arrivals == 2

@@ -3,7 +3,9 @@
     # comment
     ! auth=none bare_newlines=reject     options of the listener; networks=CIDR:key,
                                          max_message=N, recipients=N, per_ip=N, default_domain=NAME,
-                                         memory=none (others hold all there is)
+                                         memory=none (others hold all there is),
+                                         role=return_path (with the tokens of fakes/returns.py: @BOUNCE@, @LEAVE@,
+                                         @FEEDBACK@, @DOMAIN@ stand for its addresses)
     ! fail=ADDRESS:REASON                what the gateway says at that address (or begin, add, finish, authenticate)
     C: text                              a line of the client, with CR LF; Python's escapes (\\n, \\x00)
     c: text                              the same without CR LF
@@ -16,6 +18,7 @@
     ENVELOPE sender recipients           of that message; <> is the null sender
     SAID name values                     a value of that envelope, or one for each recipient; - is none, yes and no
     NONE                                 no (further) message was accepted
+    HEARD types                          what was heard on the return path so far, in order
 
 Lines of the client leave in one segment until the next line that is none.
 """
@@ -27,11 +30,12 @@ from pathlib import Path
 import pytest
 
 from gateway.budget import Budget
-from gateway.config import Auth, BareNewlines, Config, Limits, Listen, ListenerTls, Smtp, SmtpListener
+from gateway.config import Auth, BareNewlines, Config, Limits, Listen, ListenerTls, Role, Smtp, SmtpListener
 from gateway.errors import Reason, Refused, StoreError, StoreFull
+from gateway.inbound.door import ReturnPathDoor
 from gateway.runtime import Supervisor
 from gateway.smtp.listener import SmtpServer
-from tests.fakes import certs
+from tests.fakes import certs, returns
 from tests.fakes.smtp_door import FakeDoor
 
 DIALOGS = sorted(Path(__file__).parent.glob("*.smtp"))
@@ -56,6 +60,8 @@ def shown(value: str | int | None) -> str:
 
 class Player:
     def __init__(self, text: str, directory: Path) -> None:
+        for name in ("BOUNCE", "LEAVE", "FEEDBACK", "DOMAIN"):
+            text = text.replace(f"@{name}@", getattr(returns, name))
         self.steps = [
             (number, line)
             for number, line in enumerate(text.splitlines(), start=1)
@@ -68,6 +74,7 @@ class Player:
             for word in line[1:].split()
         )
         self.door = FakeDoor(default_domain=self.options.pop("default_domain", None))
+        self.returned = returns.MemoryStore()
         self.memory = Budget(1_000_000)
         if self.options.pop("memory", "") == "none":
             assert self.memory.try_take(1_000_000)
@@ -80,9 +87,12 @@ class Player:
         for line in (line for _, line in self.steps if line.startswith("! fail=")):
             where, _, error = line.removeprefix("! fail=").strip().rpartition(":")
             self.door.failures[where] = ERRORS[error]
+            if where == "finish":
+                self.returned.failure = ERRORS[error]
         listener = SmtpListener(
             listen=Listen("127.0.0.1", 0),
             tls=ListenerTls(options.pop("tls", "none")),
+            role=Role(options.pop("role", "submission")),
             auth=Auth(options.pop("auth", "required")),
             plaintext_auth={"yes": True, "no": False, "": None}[options.pop("plaintext_auth", "")],
             bare_newlines=BareNewlines(options.pop("bare_newlines", "convert")),
@@ -110,7 +120,12 @@ class Player:
             on_error=lambda _, error: self.errors.append(error),
         )
         self.server = server = SmtpServer(
-            self.config(), self.door, supervisor=supervisor, budget=self.memory, room_wait_s=0.01
+            self.config(),
+            self.door,
+            supervisor=supervisor,
+            budget=self.memory,
+            room_wait_s=0.01,
+            returns=ReturnPathDoor(returns.inbound(self.returned)),
         )
         await server.start()
         try:
@@ -167,6 +182,8 @@ class Player:
                 value = getattr(self.door.accepted[self.messages - 1].envelope, name)
                 said = " ".join(map(shown, value if isinstance(value, tuple) else (value,)))
                 assert said == unescaped(wanted).decode(), where
+            case "HEARD":
+                assert [one.type.value for one in self.returned.heard] == text.split(), where
             case "NONE":
                 assert len(self.door.accepted) == self.messages, where
             case _:

@@ -17,7 +17,8 @@ from gateway.events import EventType, State
 from gateway.message.model import Facts
 from gateway.observe import MailLog
 from gateway.runtime import Clock, IdSource, Supervisor, uuid7
-from gateway.store.queue import Attempt, Claimed, Due, NewMessage, NewRecipient, Result
+from gateway.store.newmail import NewMessage, NewRecipient
+from gateway.store.queue import Attempt, Claimed, Due, Result
 from gateway.store.sqlite import SqliteStore
 
 FACTS = Facts(size=10, header_size=5, body_hash=b"h" * 32, eight_bit=False, utf8_header=False, dot_lines=False)
@@ -126,7 +127,7 @@ class Desk:
                 monotonic=lambda: Clock().monotonic() + self.late_ms / 1000,
             ),
             log=MailLog(io.StringIO()),
-            waits=self.waits,
+            listeners=(self.waits.tell,),
         )
         if hand is not None:
             self.scheduler._hand = self.scheduler._crew._hand = Hand(hand)

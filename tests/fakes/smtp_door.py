@@ -30,6 +30,7 @@ class FakeDoor:
     keys: dict[str, str] = field(default_factory=lambda: {"secret": "shop", "secret2": "printers"})
     networks: dict[str, str] = field(default_factory=lambda: {"shop": "shop", "printers": "printers"})
     default_domain: str | None = None
+    suspects: dict[str, str] = field(default_factory=dict)  # recipients that are looked up, and where that fails
     failures: dict[str, Exception] = field(default_factory=dict)
     begun: list[Message] = field(default_factory=list)
     logins: list[tuple[str, str, str]] = field(default_factory=list)
@@ -66,6 +67,12 @@ class FakeDoor:
         if self.default_domain is None:
             raise Refused(Reason.UNQUALIFIED, "no domain")
         return f"{address}@{self.default_domain}"
+
+    def is_suspect(self, principal: str, address: str) -> bool:
+        return address in self.suspects
+
+    async def judge_recipient(self, principal: str, address: str, peer: str) -> None:
+        self.fail(self.suspects[address])
 
     def begin(self, principal: str, envelope: SmtpEnvelope) -> "FakeReceiving":
         self.fail("begin")

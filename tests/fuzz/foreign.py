@@ -9,12 +9,24 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
-from gateway.api import attachment, document, fields, message, status, templates, timing, variables
+from gateway.api import (
+    attachment,
+    document,
+    fields,
+    message,
+    status,
+    templates,
+    timing,
+    track,
+    unsubscribeform,
+    variables,
+    wishes,
+)
 from gateway.api.dialects import bodytype, cloudmailsrequest, guide, iassmtp, overton
 from gateway.api.fields import Problems
 from gateway.api.proxies import TrustedProxies
 from gateway.config import Config, Limits
-from gateway.delivery import session
+from gateway.delivery import reported, session
 from gateway.delivery.reply import MalformedReply, ReplyReader
 from gateway.errors import Refused
 from gateway.message import (
@@ -27,6 +39,7 @@ from gateway.message import (
     labels,
     plaintext,
     recode,
+    reports,
     rewriting,
     schedule,
 )
@@ -35,8 +48,13 @@ from gateway.message.dkim import DkimKeyError
 from gateway.message.header import HeaderError
 from gateway.message.recode import Unrepairable
 from gateway.message.recode import header as part_header
+from gateway.message.reports import feedback
+from gateway.message.reports import fields as report_fields
+from gateway.message.reports import parts as report_parts
+from gateway.message.reports import status as status_fields
 from gateway.smtp import grammar
 from gateway.smtp.grammar import BadCommand
+from gateway.tokens import Tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +148,18 @@ def _walked(text: str) -> None:
     assert not fixup.has_long_line(again.header + body)
 
 
+def _status(text: str) -> None:
+    for told in status_fields.read(report_parts.Part("message/delivery-status", (), raw(text), 0)):
+        reported.judge(told.code, told.enhanced, told.text)
+
+
+def _feedback(text: str) -> None:
+    part = report_parts.Part("message/feedback-report", (), raw(text), 0)
+    feedback.read(part, report_fields.read(raw(text)))
+
+
+_TOKENS: Final = Tokens(bytes(32))
+_OPENING: Final = "Content-Type: multipart/report; boundary=a\n\n--a\n"
 _CONFIG: Final = Config(hostname="mail.b.example")
 _CLOUDMAILS: Final = cloudmailsrequest.table(Limits(), from_required=True)
 _PROXIES: Final = TrustedProxies([ip_network("127.0.0.0/8")])
@@ -157,6 +187,10 @@ PARSERS: Final[dict[str, Parser]] = {
     "MAIL": Parser(lambda text: grammar.parse_mail("FROM:" + text), (BadCommand,)),
     "RCPT": Parser(lambda text: grammar.parse_rcpt("TO:" + text, utf8=True), (BadCommand,)),
     "reply of a next hop": Parser(lambda text: ReplyReader().feed(raw(text)), (MalformedReply,)),
+    "mail that comes back": Parser(lambda text: reports.read(raw(text), _TOKENS)),
+    "a delivery status": Parser(_status),
+    "an abuse report": Parser(_feedback),
+    "parts of mail that comes back": Parser(lambda text: list(report_parts.walk(raw(_OPENING + text)))),
     "DKIM signing": Parser(lambda text: dkim.prepare(raw(text), bytes(32), domain="b.example", selector="s", now_s=0)),
     "DKIM domain": Parser(
         lambda text: dkim.prepare(b"", bytes(32), domain=text, selector=text, now_s=0), (DkimKeyError,), short=True
@@ -191,6 +225,16 @@ PARSERS: Final[dict[str, Parser]] = {
     "send_at": Parser(lambda text: _noted(timing.send_at, text)),
     "ttl": Parser(lambda text: _noted(timing.ttl, text)),
     "wait": Parser(lambda text: _noted(timing.wait, text)),
+    "track": Parser(lambda text: _noted(wishes.track, {text: True, "text": True})),
+    "unsubscribe": Parser(lambda text: _noted(wishes.unsubscribe, {"tag": text, text: text})),
+    "X-Gateway-Track": Parser(labels.track, (Refused,)),
+    "X-Gateway-Unsubscribe": Parser(labels.unsubscribe, (Refused,)),
+    "a form of one click": Parser(
+        lambda text: [
+            unsubscribeform.means_it(kind, raw(text)) for kind in ("", "multipart/form-data; boundary=a", text)
+        ]
+    ),
+    "the target of a link": Parser(track.location),
     "an id": Parser(status.parse_id),
     "duration": Parser(schedule.duration, (ValueError,)),
     "start": Parser(schedule.start, (ValueError,)),

@@ -20,7 +20,7 @@ class Mutant:
     test: str
 
 
-LEASE: Final = "destination, priority, key, message, uncertain, recipients, pieces, expires_at, tell"
+LEASE: Final = "destination, priority, key, message, uncertain, recipients, pieces, expires_at, tell, account_ref"
 
 MUTANTS: Final = (
     # Durability
@@ -121,11 +121,18 @@ MUTANTS: Final = (
     ),
     # Trust
     Mutant(
-        "a policy is fetched from any address",
-        "policyhost.py",
-        "allowed = [address for address in found if self._anywhere or is_public(address)]",
-        "allowed = list(found)",
-        "tests/unit/test_mtasts_policyhost.py::test_s8_no_connection_to_what_is_guarded",
+        "every address is taken for one of the internet",
+        "netguard.py",
+        "        if is_public(address):\n",
+        "        if address:\n",
+        "tests/security/test_ssrf.py::test_s8_a_zone_that_changes_with_every_answer",
+    ),
+    Mutant(
+        "a link is followed whatever its code",
+        "tokens.py",
+        "if not hmac.compare_digest(code, _code(self._keys[purpose], body + more)) or body[0] != _VERSION:",
+        "if body[0] != _VERSION:",
+        "tests/api/test_track.py::test_what_was_not_made_here_is_not_there",
     ),
     Mutant(
         "a signature allows further fields",

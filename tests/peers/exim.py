@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Self
 
@@ -17,6 +18,14 @@ _PACKAGES: Final = (
 )
 _USER: Final = "Debian-exim"  # compiled in
 
+_ROUTER: Final = """\
+to_{port}:
+  driver = manualroute
+  domains = {domain}
+  route_list = * 127.0.0.1::{port}
+  self = send
+  transport = onward
+"""
 _CONFIGURATION: Final = """\
 exim_path = {exim}
 spool_directory = {here}/spool
@@ -25,6 +34,7 @@ log_selector = +smtp_protocol_error +smtp_syntax_error +incoming_port
 primary_hostname = mx.example.net
 never_users =
 keep_environment =
+add_environment = LD_LIBRARY_PATH={here}/lib
 deliver_drop_privilege
 local_interfaces = 127.0.0.1
 daemon_smtp_ports = {port} : {tls_port}
@@ -54,11 +64,18 @@ rcpt:
   deny
 
 begin routers
+{routers}
 all:
   driver = accept
   transport = mailbox
 
 begin transports
+onward:
+  driver = smtp
+  allow_localhost
+  hosts_try_fastopen =
+  tls_verify_certificates =
+
 mailbox:
   driver = appendfile
   directory = {here}/mail
@@ -89,10 +106,12 @@ LOGIN:
 class Exim:
     """`with Exim() as exim`: takes all mail on `port` (STARTTLS offered) and `tls_port` (TLS from the first byte).
 
-    With `submission` it takes it only from those who have logged in (USER, PASSWORD), and lets them only over TLS.
+    With `submission` it takes it only from those who have logged in (USER, PASSWORD), and lets them only over TLS. Mail
+    for a domain of `onward` goes on to that port.
     """
 
-    def __init__(self, *, submission: bool = False) -> None:
+    def __init__(self, *, submission: bool = False, onward: Mapping[str, int] | None = None) -> None:
+        self.onward = dict(onward or {})
         self.port, self.tls_port = free_port(), free_port()
         self.submission = submission
         self._root = unpacked.tree(*_PACKAGES)
@@ -132,13 +151,15 @@ class Exim:
         self.directory.chmod(0o755)
         receiver.write_certificate(self.directory)
         configuration = self.directory / "exim.conf"
+        exim = self._reachable() if self.onward else self._root / "usr/sbin/exim4"
         configuration.write_text(
             _CONFIGURATION.format(
                 here=self.directory,
-                exim=self._root / "usr/sbin/exim4",
+                exim=exim,
                 port=self.port,
                 tls_port=self.tls_port,
                 who="authenticated = *" if self.submission else "",
+                routers="".join(_ROUTER.format(domain=name, port=port) for name, port in self.onward.items()),
                 user=USER,
                 password=PASSWORD,
             )
@@ -148,3 +169,13 @@ class Exim:
         for path in (self.directory, *self.directory.glob("*")):
             if path != configuration:
                 os.chown(path, uid, uid)
+
+    def _reachable(self) -> Path:
+        """A copy of the program with its libraries: what it has to tell a sender it hands to itself, and its user may
+        not look where it was unpacked."""
+        libraries = self.directory / "lib"
+        libraries.mkdir()
+        for path in self._root.glob("**/*.so*"):
+            if path.is_file():
+                shutil.copy(path, libraries / path.name)
+        return Path(shutil.copy(self._root / "usr/sbin/exim4", self.directory / "exim4"))

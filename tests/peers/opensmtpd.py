@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Self
 
@@ -30,7 +31,13 @@ smtp max-message-size 50M
 listen on 127.0.0.1 port {port} {tls} pki peer hostname mx.example.net {auth}
 listen on 127.0.0.1 port {tls_port} smtps pki peer hostname mx.example.net {auth}
 action "keep" maildir "{here}/mail" virtual <everybody>
-match {who} from any for any action "keep"
+{onward}match {who} from any for any action "keep"
+"""
+
+
+_ONWARD: Final = """\
+action "to {port}" relay host "smtp://127.0.0.1:{port}"
+match from any for domain "{domain}" action "to {port}"
 """
 
 
@@ -38,10 +45,12 @@ class OpenSmtpd:
     """`with OpenSmtpd() as opensmtpd`: takes all mail on `port` (STARTTLS offered) and `tls_port` (TLS from the first
     byte).
 
-    With `submission` it takes it only over TLS, from those who have logged in (USER, PASSWORD).
+    With `submission` it takes it only over TLS, from those who have logged in (USER, PASSWORD). Mail for a domain of
+    `onward` goes on to that port.
     """
 
-    def __init__(self, *, submission: bool = False) -> None:
+    def __init__(self, *, submission: bool = False, onward: Mapping[str, int] | None = None) -> None:
+        self.onward = dict(onward or {})
         self.port, self.tls_port = free_port(), free_port()
         self.submission = submission
         self._root = unpacked.tree(*_PACKAGES, suite="trixie")
@@ -94,6 +103,7 @@ class OpenSmtpd:
                 tls_port=self.tls_port,
                 tls="tls-require" if self.submission else "tls",
                 auth="auth <users>" if self.submission else "",
+                onward="".join(_ONWARD.format(domain=name, port=port) for name, port in self.onward.items()),
                 who="auth" if self.submission else "",
             )
         )

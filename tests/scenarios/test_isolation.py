@@ -28,6 +28,8 @@ MAIL = {"from": "a@example.com", "to": "b@example.net", "subject": "Hi", "text":
 VENDORS_MAIL = {**MAIL, "html_body": "<p>x</p>", "text": None}
 CLOUD_MAIL = {"from": "a@example.com", "to": "b@example.net", "subject": "Hi", "html": "<p>x</p>"}
 TEMPLATE = {"subject": "Hi", "text_body": "x"}
+WEBHOOK = {"url": "https://127.0.0.1:1234/"}
+SUPPRESSION = {"address": "no@example.com"}
 SECRET_IN_BODY = object()
 
 # (path, method): the body, and the status for each of ASKING. `{}` stands for what `own` has.
@@ -35,12 +37,36 @@ TABLE: dict[tuple[str, str], tuple[Any, str]] = {
     ("/api/v1/emails/send", "POST"): (MAIL, "201 201 201 403 201 401 401"),
     ("/api/v1/emails/send/batch", "POST"): ({"messages": [MAIL]}, "201 201 201 403 201 401 401"),
     ("/api/v1/emails/{}", "GET"): (None, "200 200 404 200 403 401 401"),
+    ("/api/v1/emails/{}", "PATCH"): ({"send_at": "in 2h"}, "200 200 404 403 200 401 401"),
+    ("/api/v1/emails", "GET"): (None, "200 200 200 200 403 401 401"),
+    ("/api/v1/emails/{}/content", "GET"): (None, "200 200 404 200 403 401 401"),
+    ("/api/v1/emails/{}/events", "GET"): (None, "200 200 404 200 403 401 401"),
+    ("/api/v1/emails/{}/cancel", "POST"): (None, "200 409 404 403 409 401 401"),  # own cancels it
+    ("/api/v1/emails/{}/retry", "POST"): (None, "409 409 404 403 409 401 401"),  # it waits for its time
+    ("/api/v1/emails/{}/release", "POST"): (None, "409 409 404 403 403 401 401"),  # it is not held
+    ("/api/v1/events", "GET"): (None, "200 200 200 200 403 401 401"),
     ("/api/v1/me", "GET"): (None, "200 200 200 200 200 401 401"),
     ("/api/v1/templates", "POST"): (TEMPLATE, "201 201 201 403 403 401 401"),
     ("/api/v1/templates", "GET"): (None, "200 200 200 200 403 401 401"),
     ("/api/v1/templates/{}", "GET"): (None, "200 200 404 200 403 401 401"),
     ("/api/v1/templates/{}", "PUT"): (TEMPLATE, "200 200 404 403 403 401 401"),
     ("/api/v1/templates/{}", "DELETE"): (None, "200 404 404 403 403 401 401"),  # asked in this order: own removes it
+    ("/api/v1/suppressions", "POST"): (SUPPRESSION, "201 201 201 403 403 401 401"),
+    ("/api/v1/suppressions", "GET"): (None, "200 200 200 200 403 401 401"),
+    ("/api/v1/suppressions/{}", "DELETE"): (None, "200 404 404 403 403 401 401"),  # own removes it
+    ("/api/v1/suppressions", "DELETE"): ({"addresses": ["no@example.com"]}, "200 200 200 403 403 401 401"),
+    ("/api/v1/webhooks", "POST"): (WEBHOOK, "201 201 201 403 403 401 401"),
+    ("/api/v1/webhooks", "GET"): (None, "200 200 200 403 403 401 401"),
+    ("/api/v1/webhooks/{}", "GET"): (None, "200 200 404 403 403 401 401"),
+    ("/api/v1/webhooks/{}", "PATCH"): ({"final_only": True}, "200 200 404 403 403 401 401"),
+    ("/api/v1/webhooks/{}", "DELETE"): (None, "200 404 404 403 403 401 401"),
+    ("/api/v1/webhooks/{}/test", "POST"): (None, "200 200 404 403 403 401 401"),
+    ("/api/v1/webhooks/{}/pause", "POST"): (None, "409 409 404 403 403 401 401"),  # it has answered no ping
+    ("/api/v1/webhooks/{}/resume", "POST"): (None, "409 409 404 403 403 401 401"),
+    ("/api/v1/webhooks/{}/replay", "POST"): ({"dead": True}, "200 200 404 403 403 401 401"),
+    ("/api/v1/webhooks/{}/rotate", "POST"): ({}, "200 200 404 403 403 401 401"),
+    ("/api/v1/webhooks/{}/attempts", "GET"): (None, "200 200 404 403 403 401 401"),
+    ("/api/v1/webhooks/{}/dead", "GET"): (None, "200 200 404 403 403 401 401"),
     ("/api/v1/openapi.json", "GET"): (None, "200 200 200 200 200 200 200"),
     ("/api/v1/docs", "GET"): (None, "200 200 200 200 200 200 200"),
     ("/health/live", "GET"): (None, "200 200 200 200 200 200 200"),
@@ -72,6 +98,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         secret.chmod(0o600)
         keys[name] = {"secret": {"file": str(secret)}, **rights}
     settings = {"routes": {"inbox": {"type": "capture"}}, "default_route": "inbox", "keys": keys}
+    settings["webhooks"] = {"allow_networks": ["127.0.0.0/8"]}
     settings["limits"] = {"auth_failures": "1000/min"}  # half of the keys here are wrong ones
     with Daemon(directory / "gateway", settings) as running:
         running.cli("key", "create", "revoked", "--account", "one", "--secret-stdin", stdin=_text("revoked"))
@@ -109,7 +136,14 @@ def _owned(daemon: Daemon, path: str, method: str) -> str:
     if "templates" in path:
         _, answer = _ask(daemon, "POST", "/api/v1/templates", TEMPLATE, "own")
         return path.replace("{}", json.loads(answer)["data"]["id"])
-    _, answer = _ask(daemon, "POST", "/api/v1/emails/send", MAIL, "own")
+    if "webhooks" in path:
+        _, answer = _ask(daemon, "POST", "/api/v1/webhooks", WEBHOOK, "own")
+        return path.replace("{}", json.loads(answer)["data"]["id"])
+    if "suppressions" in path:
+        _ask(daemon, "POST", "/api/v1/suppressions", {"address": "mine@example.com"}, "own")
+        return path.replace("{}", "mine@example.com")
+    later = {"send_at": "in 1h"} if path.startswith("/api/v1/") else {}
+    _, answer = _ask(daemon, "POST", "/api/v1/emails/send", MAIL | later, "own")
     return path.replace("{}", json.loads(answer)["data"]["message_id"])
 
 
@@ -123,7 +157,8 @@ def test_what_each_key_is_told(path: str, method: str, daemon: Daemon) -> None:
     )
     refused = {name: answer for name, (status, answer) in told.items() if status == 404}
     if refused:
-        unknown = where[:-4] + "zzzz"
+        given = where.removeprefix(path.partition("{}")[0]).partition("/")[0]
+        unknown = where.replace(given, given[:-4] + "zzzz")
         shape = _without_id(_ask(daemon, method, unknown, body, "other")[1])
         assert all(_without_id(answer) == shape for answer in refused.values()), "another's and nobody's look the same"
 
@@ -173,6 +208,13 @@ def test_lists_show_an_accounts_own_only(daemon: Daemon) -> None:
     seen = {name: _ask(daemon, "GET", "/api/v1/templates", None, name)[1] for name in ("own", "other")}
     assert b'"mine"' in seen["own"]
     assert b'"mine"' not in seen["other"]
+    _, sent = _ask(daemon, "POST", "/api/v1/emails/send", MAIL, "own")
+    mine = json.loads(sent)["data"]["message_id"]
+    for path in ("/api/v1/emails?limit=100", "/api/v1/events?limit=1000"):
+        seen = {name: _ask(daemon, "GET", path, None, name)[1].decode() for name in ("own", "sister", "other")}
+        assert mine in seen["own"]
+        assert mine in seen["sister"]
+        assert mine not in seen["other"]
     used = {**MAIL, "text": None, "template": "mine"}
     assert _ask(daemon, "POST", "/api/v1/emails/send", used, "own")[0] == 201
     assert _ask(daemon, "POST", "/api/v1/emails/send", used, "other")[0] == 422

@@ -75,8 +75,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def _daemon(directory: Path, dns: SigningDns, port: int, policy_port: int, ca: Path) -> Daemon:
-    here = f"PolicyHost(self.resolver, port={policy_port}, anywhere=True)"
-    twin = broken_twin(directory / "twin", "app/daemon.py", "PolicyHost(self.resolver)", here)
+    here = f"PolicyHost(core.resolver, port={policy_port}, anywhere=True)"
+    twin = broken_twin(directory / "twin", "app/sending.py", "PolicyHost(core.resolver)", here)
     settings = {
         "dns": {"nameservers": [str(dns.listen)]},
         "routes": {"direct": {"type": "mx", "port": port, "ip_family": "ipv4"}},

@@ -111,6 +111,8 @@ SAMPLES: Final[Mapping[str, str]] = {
     f"metadata.{ANY}": "4711",
     "return_path": "bounce@example.net",
     "template": "welcome",
+    "unsubscribe": "news",
+    "tag": "news",
     f"variables.{NAME}": "who",
     f"variables.{ANY}": "Ann",
     "send_at": "2020-01-01T00:00:00Z",
@@ -181,7 +183,7 @@ def _placed(value: Any, path: Path, text: str) -> Any:
         return {text: "Ann"}
     if head == ANY:
         return {(next(iter(value)) if isinstance(value, dict) else "X-Foo"): text}
-    members = dict(value) if isinstance(value, dict) else {"email": "box@example.net"}
+    members = dict(value) if isinstance(value, dict) else {} if head == "tag" else {"email": "box@example.net"}
     canonical = ALIASES.get(str(head))
     if canonical is not None:
         members.pop(canonical, None)

@@ -159,9 +159,9 @@ def test_nothing_said_before_lets_in(tmp_path: Path, sink: Sink) -> None:
 def test_an_open_relay_is_seen(tmp_path: Path, sink: Sink) -> None:
     twin = broken_twin(
         tmp_path / "twin",
-        "smtp/engine.py",
-        "        if self._rules.auth is Auth.NONE:",
-        '        return self._door.network_principal("shop")\n        if self._rules.auth is Auth.NONE:',
+        "smtp/authority.py",
+        "    if rules.auth is Auth.NONE:\n        raise BadCommand(replies.NOT_LISTED)",
+        '    return door.network_principal("shop")\n    raise BadCommand(replies.NOT_LISTED)',
     )
     with Daemon(tmp_path / "gw", settings(sink), source=twin) as daemon:
         (port, *_) = ports_of(daemon)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from gateway.events import BounceClass, EventType, Scope, State
 from gateway.message.model import Facts
 from gateway.runtime import Clock, IdSource, uuid7
-from gateway.store.queue import Attempt, Claimed, IdempotencyKey, NewMessage, NewRecipient, Queue, Result
+from gateway.store.newmail import IdempotencyKey, NewMessage, NewRecipient
+from gateway.store.queue import Attempt, Claimed, Queue, Result
 
 START_MS = 1_800_000_000_000
 MINUTE_MS = 60_000

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from gateway.errors import StoreError
 from gateway.events import State
-from gateway.store.queue import Accepted, Conflict, NewMessage, Replayed, RequestKey
+from gateway.store.newmail import Accepted, Conflict, NewMessage, Replayed, RequestKey
 from tests.store.conftest import Opener, Store
 from tests.store.mail import DAY_MS, HOUR_MS, LEASE_MS, START_MS, Now, Post, claim_all
 

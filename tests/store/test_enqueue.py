@@ -8,7 +8,7 @@ import pytest
 from gateway.errors import StoreError
 from gateway.events import EventType, State
 from gateway.message.model import PIECE_BYTES
-from gateway.store.queue import Accepted, Conflict
+from gateway.store.newmail import Accepted, Conflict
 from tests.store.conftest import Opener, Store
 from tests.store.mail import DAY_MS, LEASE_MS, Now, Post, claim_all
 

@@ -8,12 +8,12 @@ import apsw
 import pytest
 from msgspec.structs import replace
 
-from gateway.config import Duplicates
 from gateway.events import State
+from gateway.keyterms import Duplicates
 from gateway.store import connection as store_connection
 from gateway.store import db
 from gateway.store.db import Migration
-from gateway.store.queue import Accepted, Conflict, RequestKey
+from gateway.store.newmail import Accepted, Conflict, RequestKey
 from gateway.store.records import TemplateRecord
 from gateway.store.sqlite import SqliteStore
 from tests.store.mail import LEASE_MS, START_MS, Now, Post, attempt, claim_all

@@ -10,7 +10,7 @@ from gateway.config import Retention
 from gateway.errors import StoreError
 from gateway.events import BounceClass, EventType, State
 from gateway.message.notify import BY_SMTP, FAILURE
-from gateway.store import leases, sqlite
+from gateway.store import leases
 from gateway.store.db import Transaction
 from gateway.store.leases import UNCERTAIN_REPLY, Leases
 from gateway.store.queue import Claimed, Reclaimed
@@ -160,7 +160,6 @@ async def test_what_was_done_before_the_disk_failed_is_known(
     opener: Opener, post: Post, now: Now, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = await opener()
-    monkeypatch.setattr(sqlite, "RECLAIM_ROWS", 1)
     monkeypatch.setattr(leases, "RECLAIM_ROWS", 1)
     for _ in range(3):
         await store.enqueue(post.message(at_most_once=True))

@@ -13,7 +13,8 @@ from gateway.config import Retention
 from gateway.events import EventType, State
 from gateway.message.notify import DELAY, FAILURE
 from gateway.store import finding
-from gateway.store.queue import Claimed, NewMessage
+from gateway.store.newmail import NewMessage
+from gateway.store.queue import Claimed
 from gateway.store.reports import DELAY_AFTER_MS
 from gateway.store.shown import Filter, Order, RecipientView, Standing, Verb
 from tests.store.conftest import Opener, Store

@@ -5,7 +5,8 @@ from collections import Counter
 import pytest
 
 from gateway.events import State
-from gateway.store.queue import Claimed, NewMessage
+from gateway.store.newmail import NewMessage
+from gateway.store.queue import Claimed
 from gateway.store.shown import Filter, Order, Verb
 from tests.store.conftest import Opener, Store
 from tests.store.mail import DAY_MS, LEASE_MS, START_MS, Now, Post, attempt, claim_all, destination

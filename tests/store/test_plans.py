@@ -13,6 +13,7 @@ from gateway.store.connection import Database
 # Counts read the narrow tables whole, as said in the contract. `leased` holds only what is in hand, `staging`
 # only what is being received. A list of keys or domains is a list of all of them.
 WHOLE = {
+    "braked_all": {"braked"},
     "count_ready": {"ready"},
     "count_waiting": {"waiting"},
     "count_scheduled": {"waiting"},
@@ -24,6 +25,10 @@ WHOLE = {
     "domains_all": {"domain"},
     "dkim_keys_all": {"dkim_key"},
     "dkim_keys_forget": {"dkim_key"},
+    "erasure_webhooks": {"webhook"},
+    "webhooks_all": {"webhook"},
+    "erasure_keys": {"key_ref"},
+    "suppression_count": {"suppression"},  # once, beside the start
 }
 # First row of an index, in its order, and nothing more; or rows that the statement itself made.
 BOUNDED = {
@@ -33,6 +38,8 @@ BOUNDED = {
     "ready_keys": {"present"},
     "ready_ranks": {"present"},
     "events_old": {"event", "(subquery-1)"},
+    "log_at": {"event"},
+    "archive_slice": {"json_each"},  # tags of a message; states
 }
 # What is sorted is few: what is in hand, a page of promotion, what people made by hand. An operator's search of one
 # destination sorts what is queued there.
@@ -41,12 +48,14 @@ SORTED = {
     "waiting_destinations",
     "dkim_keys_all",
     "templates_of",
+    "brakes_outcomes",
     "ready_page",
     "waiting_page",
 }
 # Files of statements that do not run with the queue: at the opening, and once after a restoration.
 APART = {"tally", "restored"}
-STATEMENTS = db.load("common", "sqlite")
+FILES = ("common", "sqlite", "brakes", "events", "late", "offers", "suppression", "archive", "erasure", "webhooks")
+STATEMENTS = db.load(*FILES)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +84,7 @@ def plan(database: Database, name: str) -> list[str]:
 
 def test_every_statement_is_looked_at() -> None:
     files = {Path(file.name).stem for file in resources.files("gateway.store").joinpath("sql").iterdir()}
-    assert files == {"common", "sqlite"} | APART
+    assert files == set(FILES) | APART
     assert STATEMENTS.keys() >= WHOLE.keys() | BOUNDED.keys() | SORTED
     pragmas = {name for name, sql in STATEMENTS.items() if "PRAGMA" in sql}
     assert pragmas == {"freelist", "vacuum_step"}
@@ -120,6 +129,28 @@ def test_waiting_rows_are_counted_by_their_index(database: Database) -> None:
         ("recipient_lose", "SEARCH recipient USING PRIMARY KEY (message=? AND id=?)"),
         ("sts_policies", "SEARCH sts_policy USING INDEX sts_policy_expiry (expires_at>?)"),
         ("template_count", "SEARCH template USING COVERING INDEX sqlite_autoindex_template_1 (account=?)"),
+        (
+            "suppression_find",
+            "SEARCH suppression USING INDEX sqlite_autoindex_suppression_1 (value=? AND kind=? AND account=?)",
+        ),
+        (
+            "suppression_relieve",
+            "SEARCH suppression USING INDEX sqlite_autoindex_suppression_1 (value=? AND kind=? AND account=?)",
+        ),
+        ("suppression_old", "SEARCH suppression USING COVERING INDEX suppression_expiry (expires_at<?)"),
+        ("suppressions_of", "SEARCH suppression USING INDEX suppression_account (account=? AND rowid<?)"),
+        ("suppressions_by_tag", "SEARCH suppression USING INDEX suppression_tag (account=? AND tag=? AND rowid<?)"),
+        ("settled_whom", "SEARCH r USING PRIMARY KEY (message=? AND id=?)"),
+        ("archive_boundary", "SEARCH m USING COVERING INDEX message_account (account_ref=? AND rowid<?)"),
+        ("archive_slice", "SEARCH m USING INDEX message_account (account_ref=? AND rowid>? AND rowid<?)"),
+        ("archive_slice", "SEARCH r USING PRIMARY KEY (message=?)"),
+        ("archive_events", "SEARCH e USING INDEX event_message (message=? AND rowid>?)"),
+        ("webhooks_of", "SEARCH webhook USING INDEX webhook_account (account=?)"),
+        ("webhook_progress", "SEARCH webhook USING INTEGER PRIMARY KEY (rowid=?)"),
+        ("webhook_parked_of", "SEARCH webhook_parked USING PRIMARY KEY (webhook=?)"),
+        ("webhook_dead_trim", "SEARCH webhook_dead USING PRIMARY KEY (webhook=? AND seq<?)"),
+        ("webhook_attempt_trim", "SEARCH webhook_attempt USING PRIMARY KEY (webhook=? AND id<?)"),
+        ("message_recipients", "SEARCH g USING PRIMARY KEY (message=? AND recipient=?) LEFT-JOIN"),
     ],
 )
 def test_the_index_that_is_meant_is_used(database: Database, name: str, step: str) -> None:

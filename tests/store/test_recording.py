@@ -8,7 +8,8 @@ from msgspec.structs import replace
 
 from gateway.errors import StoreError
 from gateway.events import BounceClass, EventType, State
-from gateway.store.queue import Attempt, NewMessage, Result
+from gateway.store.newmail import NewMessage
+from gateway.store.queue import Attempt, Result
 from gateway.store.shown import Filter
 from tests.store.conftest import Opener, Store
 from tests.store.mail import DAY_MS, Now, Post, claim_all

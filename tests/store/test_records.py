@@ -6,7 +6,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from gateway.config import Duplicates, Limit, Unit
+from gateway.keyterms import Brakes, Duplicates, KeyRetention, Limit, Mode, ModeKind, Unit
 from gateway.message.notify import DELAY, FAILURE
 from gateway.store.records import DkimKeyRecord, DomainRecord, Duplicate, KeyRecord, StsRecord, TemplateRecord
 from tests.store.conftest import Opener, Store
@@ -27,6 +27,10 @@ KEY = KeyRecord(
     networks=(ip_network("192.168.1.0/24"), ip_network("2001:db8::/48")),
     duplicates=Duplicates.AT_MOST_ONCE,
     dsn=FAILURE | DELAY,
+    mode=Mode(ModeKind.ALLOW, ("*@example.net", "boss@example.org")),
+    track=3,
+    brakes=Brakes(bounces=0.125, new_recipients=Limit(Unit.RECIPIENTS, 500, 86_400, 500)),
+    retention=KeyRetention(content_delivered_s=0, messages_s=86_400),
 )
 FIRST = DkimKeyRecord("s1", "rsa", b"wrapped-1", 1000, active=True)
 SECOND = DkimKeyRecord("s2", "rsa", b"wrapped-2", 2000, active=True)
@@ -38,6 +42,7 @@ async def test_a_key_is_kept_as_it_was_given(opener: Opener) -> None:
     store = await opener()
     other = replace(KEY, name="cron", digest=b"e" * 32, route="relay", senders=(), default_from=None, expires_at=None)
     other = replace(other, limits=(), networks=(), duplicates=Duplicates.AT_LEAST_ONCE, dsn=None)
+    other = replace(other, mode=Mode(), track=0, brakes=Brakes(), retention=KeyRetention())
     silent = replace(other, name="silent", digest=b"f" * 32, dsn=0)
     for record in (KEY, other, silent):
         await store.records.add_key(record)
@@ -52,6 +57,24 @@ async def test_a_name_and_a_text_belong_to_one_key(store: Store, twin: KeyRecord
     with pytest.raises(Duplicate):
         await store.records.add_key(twin)
     assert await store.records.keys() == [KEY]
+
+
+async def test_the_mode_of_a_key_is_changed(store: Store) -> None:
+    await store.records.add_key(KEY)
+    for mode in (Mode(ModeKind.HOLD), Mode(ModeKind.REDIRECT, ("qa@example.org",)), Mode()):
+        assert await store.records.set_key_mode("shop", mode)
+        assert await store.records.keys() == [replace(KEY, mode=mode)]
+    assert not await store.records.set_key_mode("other", Mode())
+    await store.records.revoke_key("shop", 5000)
+    assert not await store.records.set_key_mode("shop", Mode(ModeKind.HOLD))
+
+
+async def test_where_bounces_of_a_domain_come_back_to(store: Store) -> None:
+    await store.records.add_domain(replace(DOMAIN, return_path="bounces.example.com"))
+    assert [one.return_path for one in await store.records.domains()] == ["bounces.example.com"]
+    assert await store.records.set_return_path("example.com", None)
+    assert await store.records.domains() == [DOMAIN]
+    assert not await store.records.set_return_path("example.net", "bounces.example.net")
 
 
 async def test_a_key_is_revoked_once_and_its_name_stays_taken(store: Store) -> None:

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 from gateway.events import EventType, State
 from gateway.message.model import TLS_OPTIONAL
 from gateway.message.notify import ASKED, BY_SMTP, DELAY, FAILURE, SUCCESS
-from gateway.store.queue import Attempt, Claimed, NewMessage, Report, Result
+from gateway.store.newmail import NewMessage
+from gateway.store.queue import Attempt, Claimed, Report, Result
 from gateway.store.reports import DELAY_AFTER_MS
 from tests.store.conftest import Store
 from tests.store.mail import (

@@ -16,7 +16,7 @@ from gateway.events import State
 from gateway.message.notify import FAILURE
 from gateway.store import writer
 from gateway.store.db import Transaction
-from gateway.store.queue import Accepted, NewMessage
+from gateway.store.newmail import Accepted, NewMessage
 from gateway.store.sqlite import SqliteStore
 from tests.store.mail import LEASE_MS, START_MS, Now, Post, attempt, claim_all, destination
 

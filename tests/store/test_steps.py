@@ -155,7 +155,7 @@ async def test_sweeping_what_is_old_goes_by_steps_and_gives_the_file_back(
         async with backlog(tmp_path, recipients) as one:
             sizes.append(path.stat().st_size)
             await one.store.expire(START_MS + 6 * DAY_MS)
-            for step in (one.store._sweep.messages, one.store._sweep.old_events):
+            for step in (one.store._parts.sweep.messages, one.store._parts.sweep.old_events):
                 cost = await one.cost(one.store._writer.submit(step, later))
                 costs.append(cost)
             await one.store.sweep(later)

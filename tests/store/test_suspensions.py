@@ -147,7 +147,7 @@ async def test_what_a_resumption_frees_is_found_though_the_disk_was_away(
     await store.enqueue(post.message("a@example.com", key="shop"))
     made = await store.suspend(suspension(key="shop"))
     assert await claimable(store) == []
-    survey, failures = store._claims.due, iter(range(1))
+    survey, failures = store._parts.claims.due, iter(range(1))
 
     def surveyed(tx: Transaction, calls: Sequence[None]) -> list[None]:
         if next(failures, None) is not None:
@@ -155,7 +155,7 @@ async def test_what_a_resumption_frees_is_found_though_the_disk_was_away(
         return survey(tx, calls)
 
     monkeypatch.setattr("gateway.store.sqlite.RETRY_S", 0.01)
-    monkeypatch.setattr(store._claims, "due", surveyed)
+    monkeypatch.setattr(store._parts.claims, "due", surveyed)
     await store.resume([made.id])
     async with asyncio.timeout(60):
         while not await store.due():
@@ -173,7 +173,7 @@ async def test_where_the_end_of_one_cannot_be_written_everybody_waits(
     def full(*_: object) -> list[object]:
         raise apsw.FullError("database or disk is full")
 
-    monkeypatch.setattr(store._suspending, "end", full)
+    monkeypatch.setattr(store._parts.suspending, "end", full)
     with pytest.raises(StoreFull):
         await store.promote(now.ms + MINUTE_MS)
     assert store.away

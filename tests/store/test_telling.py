@@ -12,7 +12,7 @@ from gateway.events import EventType, State
 from gateway.message.notify import BY_SMTP, FAILURE, SUCCESS
 from gateway.runtime import show_id
 from gateway.store import reports
-from gateway.store.queue import NewMessage
+from gateway.store.newmail import NewMessage
 from tests.store.conftest import Opener, Store
 from tests.store.mail import DAY_MS, LEASE_MS, MINUTE_MS, START_MS, Now, Post, attempt, claim_all, told
 

@@ -21,7 +21,7 @@ from gateway.policy.domains import Domains
 from gateway.policy.limits import Limiter
 from gateway.policy.templates import Templates
 from gateway.runtime import Clock, IdSource, read_id
-from gateway.store.queue import Accepted, Conflict, NewMessage, Replayed, RequestKey
+from gateway.store.newmail import Accepted, Conflict, NewMessage, Replayed, RequestKey
 from gateway.store.shown import MessageView
 from gateway.store.sqlite import SqliteStore
 

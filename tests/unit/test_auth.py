@@ -5,8 +5,8 @@ from ipaddress import ip_network
 
 import pytest
 
-from gateway.config import Duplicates, Limit, Unit
 from gateway.errors import Reason, Refused
+from gateway.keyterms import Duplicates, Limit, Unit
 from gateway.policy import auth, senders
 from gateway.policy.auth import KeyRing, Principal
 from gateway.store.records import KeyRecord

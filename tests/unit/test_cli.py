@@ -555,7 +555,7 @@ def test_the_file_is_named_by_the_environment(shell: Shell, monkeypatch: pytest.
     [
         ((), "COMMAND"),
         (("frobnicate",), "invalid choice"),
-        (("key",), "create|list|show|rotate|revoke"),
+        (("key",), "create|list|show|rotate|mode|release|revoke"),
         (("key", "create", "k", "--ip", "192.168.1.7/24"), "has host bits set"),
         (("key", "create", "k", "--short", "--prefix", "re_"), "not allowed with"),
         (("key", "rotate", "k", "--overlap", "-1s"), "expected one argument"),

@@ -24,16 +24,16 @@ from gateway.config import (
     CaptureRoute,
     Config,
     HopTls,
-    Limit,
     Listen,
     MxRoute,
     RelayRoute,
+    Role,
     Signing,
     Tls,
-    Unit,
 )
 from gateway.configfile import grammar
 from gateway.errors import ConfigError
+from gateway.keyterms import Duplicates, Limit, Unit
 from gateway.message import address, dkim, notify
 
 SHIPPED = Path(__file__).parents[2] / "etc" / "gateway.yaml"
@@ -106,7 +106,14 @@ def test_its_examples_can_be_taken(tmp_path: Path) -> None:
     path = prepared(tmp_path)
     loaded = configfile.load(path, {**ENVIRON, "CREDENTIALS_DIRECTORY": str(tmp_path / "credentials")})
     assert loaded.hostname == "mail.example.com"
-    assert len(loaded.smtp.listeners) == 4
+    assert len(loaded.smtp.listeners) == 5
+    assert [listener.role for listener in loaded.smtp.listeners[3:]] == [Role.SUBMISSION, Role.RETURN_PATH]
+    assert loaded.smtp.feedback == ("complaints@bounces.example.com",)
+    assert loaded.http.public_url == "https://mail.example.com"
+    assert loaded.domains["example.com"].return_path == "bounces.example.com"
+    assert loaded.webhooks.allow_networks == (ip_network("10.1.0.0/16"),)
+    assert loaded.simulator == "simulator.example.com"
+    assert (loaded.keys["shop"].track, str(loaded.keys["crm"].mode)) == (3, "redirect:test@example.com")
     assert len(loaded.http.listeners) == 3
     assert set(loaded.routes) == {"direct", "outside", "relay", "office", "inbox"}
     assert loaded.domains["example.com"].require_dkim
@@ -117,7 +124,7 @@ def test_its_examples_can_be_taken(tmp_path: Path) -> None:
     assert loaded.templates == tmp_path / "templates"
     assert [key.secret.value[0] for key in loaded.keys.values()] == ["k", "c", "e", "p", "s"]
     assert loaded.keys["printers"].networks == (ip_network("192.168.1.0/24"),)
-    assert (loaded.keys["erp"].duplicates, loaded.keys["erp"].dsn) == (config.Duplicates.AT_MOST_ONCE, notify.BY_SMTP)
+    assert (loaded.keys["erp"].duplicates, loaded.keys["erp"].dsn) == (Duplicates.AT_MOST_ONCE, notify.BY_SMTP)
     assert loaded.keys["system"].aliases == (("root", "ops@example.com"),)
     assert loaded.local_key == "system"
     assert loaded.local_socket == configfile.read_local_socket(path) == Path("/run/mail-gateway/submit.sock")
@@ -293,7 +300,7 @@ def test_what_the_submitters_of_a_key_are_told(
 ) -> None:
     text = f"hostname: a.example.com\nkeys: {{shop: {{secret: {KEY}, dsn: {written}, duplicates: at_most_once}}}}\n"
     loaded = configfile.load(write(tmp_path, text), {})
-    assert (loaded.keys["shop"].dsn, loaded.keys["shop"].duplicates) == (asked, config.Duplicates.AT_MOST_ONCE)
+    assert (loaded.keys["shop"].dsn, loaded.keys["shop"].duplicates) == (asked, Duplicates.AT_MOST_ONCE)
     tree = yaml.safe_load(effective.show(loaded))["keys"]["shop"]
     assert (tree.get("dsn"), tree["duplicates"]) == (shown, "at_most_once")
 

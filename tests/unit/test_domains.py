@@ -1,4 +1,4 @@
-"""Which keys sign for a From domain, and where unsigned mail is refused."""
+"""Which keys sign for a From domain, where unsigned mail is refused, and where bounces go."""
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
@@ -74,3 +74,22 @@ def test_a_signature_is_required_of_whoever_can_give_it() -> None:
         with pytest.raises(Refused, match=r"The domain alone\.example requires a DKIM signature") as refusal:
             domains.require(name)
         assert refusal.value.reason is Reason.SENDER_NOT_ALLOWED
+
+
+def test_the_nearest_domain_with_a_return_path_has_the_bounces() -> None:
+    def returning(name: str, return_path: str | None) -> SendingDomain:
+        return SendingDomain(name, require_dkim=False, key=None, return_path=return_path)
+
+    domains = loaded(
+        returning("example.com", "bounces.example.com"),
+        returning("shop.example.com", "bounces.shop.example.com"),
+        returning("bare.shop.example.com", None),
+        returning("none.example", None),
+    )
+    assert domains.return_path("example.com") == "bounces.example.com"
+    assert domains.return_path("news.example.com") == "bounces.example.com"
+    assert domains.return_path("bare.shop.example.com") == "bounces.shop.example.com"
+    assert domains.return_path("none.example") is None
+    assert domains.return_path("") is None
+    domains.load([returning("example.com", None)])
+    assert domains.return_path("example.com") is None

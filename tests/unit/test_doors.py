@@ -13,6 +13,7 @@ from gateway.config import CaptureRoute, Config, KeyConfig, Secret
 from gateway.delivery.passthrough import PassThrough
 from gateway.delivery.waits import Waits
 from gateway.errors import Reason, Refused
+from gateway.manage.mail import AccountMail
 from gateway.policy.auth import Principal
 from gateway.policy.guard import Guard
 from gateway.resolver import Resolver
@@ -39,6 +40,9 @@ class Entrance:
             waits=Waits(core.store, core.clock),
             pass_through=PassThrough(core.config, core.store, Resolver(()), clock=core.clock, log=core.mail_log),
             templates=core.templates,
+            mail=AccountMail(core.store, core.tokens, core.clock),
+            suppressions=core.suppression_list,
+            webhooks=core.webhooks.manager,
             clock=core.clock,
             log=core.mail_log,
             why_not_ready=lambda: None,

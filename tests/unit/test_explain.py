@@ -25,7 +25,8 @@ from gateway.message import dkim
 from gateway.policy.domains import Domains, SendingDomain, SigningKey
 from gateway.resolver import Resolver
 from gateway.runtime import show_id
-from gateway.store.queue import Due, NewMessage
+from gateway.store.newmail import NewMessage
+from gateway.store.queue import Due
 from gateway.store.shown import Filter, Order, Suspension, Verb
 from gateway.store.sqlite import SqliteStore
 from tests.peers.dns import PeerDns

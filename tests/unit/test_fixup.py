@@ -179,17 +179,29 @@ def test_control_fields_are_read() -> None:
     fixed = fix(
         b'Idempotency-Key: "order-1"\r\nX-Gateway-Tag: one\r\nX-GATEWAY-TAG: =?utf-8?q?zw=C3=B6lf?=\r\n'
         b'X-Gateway-Tag:\r\nX-Gateway-Metadata: {"a":\r\n 1}\r\nX-Gateway-TTL: 5m\r\nX-Gateway-Send-At: in 1h\r\n'
-        b"X-Gateway-Track: opens\r\nX-Gateway-: x\r\n\r\n"
+        b"X-Gateway-Track: opens,\r\n clicks\r\nX-Gateway-Unsubscribe: =?utf-8?q?zw=C3=B6lf?=\r\nX-Gateway-: x\r\n\r\n"
     )
     assert fixed.idempotency_key == "order-1"
     assert fixed.tags == ("one", "zwölf")
     assert fixed.metadata == '{"a": 1}'
     assert (fixed.ttl, fixed.send_at, fixed.priority) == ("5m", "in 1h", None)
-    assert fixed.unknown_controls == ("X-Gateway-Track", "X-Gateway-")
+    assert (fixed.track, fixed.unsubscribe) == ("opens, clicks", "zwölf")
+    assert fixed.unknown_controls == ("X-Gateway-",)
     assert fixed.repeated_controls == ()
     fixed = fix(b"Idempotency-Key: a\r\nidempotency-key: b\r\nX-Gateway-Metadata: 1\r\nX-Gateway-Metadata: 2\r\n\r\n")
     assert (fixed.idempotency_key, fixed.metadata) == ("a", "1")
     assert fixed.repeated_controls == ("idempotency-key", "X-Gateway-Metadata")
+
+
+def test_tracking_and_unsubscribing_are_taken_out_and_said_once() -> None:
+    for name in ("X-Gateway-Track", "X-Gateway-Unsubscribe"):
+        fixed = fix(COMPLETE + f"{name}: one\r\n{name.lower()} : two\r\n\r\n".encode())
+        assert fixed.header == RECEIVED + COMPLETE + b"\r\n"
+        assert "one" in (fixed.track, fixed.unsubscribe)
+        assert fixed.repeated_controls == (name.lower(),)
+        assert fixed.unknown_controls == ()
+    nothing = fix(COMPLETE + b"\r\n")
+    assert (nothing.track, nothing.unsubscribe) == (None, None)
 
 
 def test_priority_is_taken_out() -> None:

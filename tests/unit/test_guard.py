@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
-from gateway.config import Limit, Unit
 from gateway.errors import Reason, Refused
+from gateway.keyterms import Limit, Unit
 from gateway.policy.guard import Guard
 from gateway.runtime import Clock
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from gateway.config import Limit, Unit
 from gateway.errors import Reason, Refused, StoreError
 from gateway.events import State
 from gateway.intake import BatchReceipt
+from gateway.keyterms import Limit, Unit
 from gateway.message.model import PIECE_BYTES, Attachment
 from gateway.metrics import PREFIX
 from tests.unit.conftest import MAIL, NOW, ONLY_EXAMPLE, SHOP, Desk, boxes, letter

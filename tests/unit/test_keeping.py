@@ -143,7 +143,7 @@ async def test_what_fails_after_a_kill_has_its_line_and_its_figures(tmp_path: Pa
     await store.close()
     store = await SqliteStore.open(tmp_path / "gateway.db")
     log, world = io.StringIO(), World(Stubborn(await store.reclaim(now.ms)))
-    ledger = Ledger(store, DeliveryFigures(world.metrics), clock=Clock(), log=MailLog(log), waits=None)
+    ledger = Ledger(store, DeliveryFigures(world.metrics), clock=Clock(), log=MailLog(log))
     ledger.tell(world.queue.reclaimed.lost)
     await store.close()
     assert " failed id=eml_" in log.getvalue()

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config import Limit, Unit
 from gateway.errors import Reason, Refused
+from gateway.keyterms import Limit, Unit
 from gateway.policy.auth import Principal
 from gateway.policy.limits import Allowance, Buckets, Limiter
 from gateway.runtime import Clock

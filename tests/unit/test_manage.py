@@ -9,20 +9,9 @@ from typing import Any
 
 import pytest
 
-from gateway.config import (
-    CaptureRoute,
-    Config,
-    DkimKey,
-    Domain,
-    Duplicates,
-    KeyConfig,
-    Limit,
-    RelayRoute,
-    Secret,
-    Signing,
-    Unit,
-)
+from gateway.config import CaptureRoute, Config, DkimKey, Domain, KeyConfig, RelayRoute, Secret, Signing
 from gateway.errors import ConfigError, Reason, Refused
+from gateway.keyterms import Duplicates, Limit, Unit
 from gateway.manage import Manager
 from gateway.message import address, dkim
 from gateway.message.notify import DELAY, FAILURE, SUCCESS

@@ -67,6 +67,7 @@ def test_no_label_can_hold_an_address_or_free_text() -> None:
         "class",
         "direction",
         "door",
+        "fate",
         "outcome",
         "path",
         "place",

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from gateway.policyhost import MAX_BYTES, FetchFailed, PolicyHost, is_public
+from gateway.netguard import is_public
+from gateway.policyhost import MAX_BYTES, FetchFailed, PolicyHost
 from gateway.resolver import Resolver
 from tests.fakes.dns import FakeDns
 from tests.peers.policyhost import PolicyServer, answer, policy

@@ -6,12 +6,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.config import Duplicates
 from gateway.errors import Reason, Refused
+from gateway.keyterms import Duplicates
 from gateway.message.model import BY_POLICY, TLS_OPTIONAL, TLS_REQUIRED
 from gateway.message.notify import ASKED, BY_HTTP, BY_SMTP, DELAY, FAILURE, SUCCESS
 from gateway.runtime import read_id
-from gateway.store.queue import NewMessage
+from gateway.store.newmail import NewMessage
 from tests.unit.conftest import MAIL, SHOP, Desk, boxes, letter, sender_and_recipients
 
 ONCE = replace(SHOP, duplicates=Duplicates.AT_MOST_ONCE)

@@ -17,18 +17,19 @@ from typing import Any
 import pytest
 import trustme
 
-from gateway.config import Config, Dns, HopTls, Limit, Listen, RelayRoute, Secret, Timeouts, Unit
+from gateway.config import Config, Dns, HopTls, Listen, RelayRoute, Secret, Timeouts
 from gateway.config import PassThrough as Settings
 from gateway.delivery import passage, passthrough
 from gateway.delivery.passthrough import Ending, NamedRelay, Passed, PassThrough
 from gateway.delivery.relaylist import FAILURE_COST
 from gateway.errors import Reason, Refused, StoreError
 from gateway.events import BounceClass, EventType, State
+from gateway.keyterms import Limit, Unit
 from gateway.message.model import Facts
 from gateway.observe import MailLog
 from gateway.resolver import Resolver
 from gateway.runtime import Clock, IdSource, show_id, uuid7
-from gateway.store.queue import NewMessage, NewRecipient
+from gateway.store.newmail import NewMessage, NewRecipient
 from gateway.store.shown import MessageView
 from gateway.store.sqlite import SqliteStore
 from tests.fakes.dns import FakeDns

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from gateway.budget import SMALL_BYTES, Budget
-from gateway.config import Config, Dns, Limit, Listen, Unit
+from gateway.config import Config, Dns, Listen
 from gateway.config import PassThrough as Relays
 from gateway.delivery.pacing import Outcome, Pace, Paces
 from gateway.delivery.passthrough import PassThrough
 from gateway.delivery.places import Places
 from gateway.errors import Refused
+from gateway.keyterms import Limit, Unit
 from gateway.observe import MailLog
 from gateway.policy import auth
 from gateway.policy.auth import KeyRing, Principal

@@ -5,10 +5,11 @@ from typing import Final
 
 import pytest
 
-from gateway.config import Limit, Listen, PassThrough, Unit
+from gateway.config import Listen, PassThrough
 from gateway.delivery import relaylist
 from gateway.delivery.relaylist import FAILURE_COST, RelayList, Throttle
 from gateway.errors import Reason, Refused
+from gateway.keyterms import Limit, Unit
 from gateway.runtime import Clock
 
 SMTP = Listen("smtp.example.com", 587)

@@ -17,10 +17,11 @@ from gateway import config as tree
 from gateway import configfile, reload
 from gateway.config import Config, HttpListener, KeyConfig, Limits, Listen, MxRoute, RelayRoute, Secret, SmtpListener
 from gateway.errors import ConfigError, Problem
+from gateway.keyterms import Brakes, KeyRetention, Limit, Mode, ModeKind
 from gateway.reload import Change, Commit, How, NothingToRead, Outcome, Reloader
 from gateway.runtime import Clock
 
-ATOMS = (Listen, Secret, tree.DkimKey, tree.Limit)  # looked at as one value
+ATOMS = (Listen, Secret, tree.DkimKey, Limit, Mode)  # looked at as one value
 
 
 def _classes(type_: Any) -> set[type]:
@@ -144,6 +145,50 @@ def test_a_listener_with_other_tls_goes_on_wholly_as_it_was() -> None:
     change = _change(old, http=tree.Http((HttpListener(open_.listen, tls=tree.ListenerTls.IMPLICIT),)))
     assert (change.applied, change.restart) == ((), ("http.listeners[0].tls", "http.listeners[0].insecure"))
     assert change.config == old
+
+
+def test_a_listener_with_another_role_goes_on_wholly_as_it_was() -> None:
+    """Half of the change could take mail from anybody to anybody."""
+    submission = SmtpListener(Listen("127.0.0.1", 1), auth=tree.Auth.REQUIRED)
+    old = dataclasses.replace(BASE, smtp=tree.Smtp((submission,)))
+    heard = SmtpListener(submission.listen, auth=tree.Auth.NONE, role=tree.Role.RETURN_PATH)
+    change = _change(old, smtp=tree.Smtp((heard,), feedback=("fbl@b.test",)))
+    assert change.restart == ("smtp.listeners[0].auth", "smtp.listeners[0].role")
+    assert change.applied == ("smtp.feedback",)
+    assert change.config.smtp == tree.Smtp((submission,), feedback=("fbl@b.test",))
+
+
+def test_what_becomes_of_mail_is_applied() -> None:
+    key = KeyConfig(name="shop", secret=Secret("one-secret-of-some-length"), account="shop")
+    changed = dataclasses.replace(
+        key,
+        mode=Mode(ModeKind.HOLD),
+        track=1,
+        brakes=Brakes(bounces=0.1),
+        retention=KeyRetention(content_failed_s=1, events_s=2),
+    )
+    change = _change(
+        dataclasses.replace(BASE, keys={"shop": key}),
+        keys={"shop": changed},
+        http=dataclasses.replace(BASE.http, public_url="https://a.test"),
+        suppression=tree.Suppression(bounce_s=None),
+        webhooks=tree.Webhooks(timeout_s=1),
+        simulator="play.test",
+        log=tree.Log(addresses="hashed"),
+    )
+    assert change.restart == ()
+    assert change.applied == (
+        "http.public_url",
+        "keys.shop.mode",
+        "keys.shop.track",
+        "keys.shop.brakes.bounces",
+        "keys.shop.retention.content.failed",
+        "keys.shop.retention.events",
+        "suppression.bounce",
+        "webhooks.timeout",
+        "simulator",
+        "log.addresses",
+    )
 
 
 def test_http_listeners_and_the_admin_address() -> None:

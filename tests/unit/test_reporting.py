@@ -11,15 +11,17 @@ import pytest
 from flufl.bounce import all_failures
 from msgspec.structs import replace
 
-from gateway.config import Config, Delivery, Limit, MxRoute, RelayRoute, Route, Unit
+from gateway.config import Config, Delivery, MxRoute, RelayRoute, Route
 from gateway.delivery import reporting
 from gateway.delivery.reporting import Reporter
 from gateway.events import BounceClass, EventType, Scope, State
+from gateway.keyterms import Limit, Unit
 from gateway.message import dsn, model, notify, priority
 from gateway.message.model import Facts
 from gateway.observe import MailLog
 from gateway.runtime import Clock, IdSource, show_id, uuid7
-from gateway.store.queue import Attempt, Claimed, Leased, NewMessage, NewRecipient, Result
+from gateway.store.newmail import NewMessage, NewRecipient
+from gateway.store.queue import Attempt, Claimed, Leased, Result
 from gateway.store.shown import Filter, Order, Verb
 from gateway.store.sqlite import SqliteStore
 

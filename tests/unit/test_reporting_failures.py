@@ -8,15 +8,16 @@ from itertools import islice
 
 import pytest
 
-from gateway.config import Limit
 from gateway.delivery import reporting
 from gateway.delivery.reporting import NOTICES, Reporter
 from gateway.errors import StoreError
 from gateway.events import State
+from gateway.keyterms import Limit
 from gateway.message import notify
 from gateway.observe import MailLog
 from gateway.runtime import IdSource, Supervisor, show_id, uuid7
-from gateway.store.queue import NewMessage, Report, Told
+from gateway.store.newmail import NewMessage
+from gateway.store.queue import Report, Told
 from tests.unit.test_reporting import BODY, CONFIG, FACTS, HEADER, HOUR_MS, START_MS, THREE, Time, told_of
 
 

@@ -10,7 +10,8 @@ import pytest
 from gateway.delivery.hand import RECIPIENTS
 from gateway.delivery.lane import FIRST_CLAIM
 from gateway.delivery.scheduler import CLAIMS_AT_ONCE
-from gateway.store.queue import Due, NewRecipient
+from gateway.store.newmail import NewRecipient
+from gateway.store.queue import Due
 from tests.fakes.desk import DAY_MS, Desk, open_desk
 from tests.peers.process import rss_mb
 from tests.unit.test_scheduler_fair import Claims

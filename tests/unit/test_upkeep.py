@@ -22,7 +22,7 @@ from gateway import cli
 from gateway.cli import connect
 from gateway.errors import StoreError
 from gateway.store import backupfile, db
-from gateway.store.queue import NewMessage
+from gateway.store.newmail import NewMessage
 from gateway.store.shown import Suspension
 from gateway.store.sqlite import SqliteStore
 from gateway.store.vault import load_master_key

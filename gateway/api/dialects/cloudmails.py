@@ -2,8 +2,7 @@
 of the vendor's other page.
 
 Guarantees: 202 only after the message is stored for good; a batch keeps its order, and what is wrong with one of its
-messages fails that one only; a bad request is 400 with every problem in `details`, never 422. It counts no opens and
-no clicks.
+messages fails that one only; a bad request is 400 with every problem in `details`, never 422.
 """
 
 from collections.abc import Callable
@@ -110,8 +109,8 @@ def describe(view: MessageView) -> dict[str, Any]:
         "created_at": rfc3339(view.created_at),
         "delivered_at": rfc3339(at_ms) if at_ms is not None else None,
         "bounce_reason": state.bounce_reason(view.recipients),
-        "opens": 0,
-        "clicks": 0,
+        "opens": sum(recipient.opens for recipient in view.recipients),
+        "clicks": sum(recipient.clicks for recipient in view.recipients),
     }
 
 

@@ -2,13 +2,13 @@
 
 -- name: keys_all
 SELECT name, digest, hint, account, route, senders, scopes, default_from, created_at, expires_at, revoked_at,
-    limits, networks, old_digest, old_until, duplicates, dsn
+    limits, networks, old_digest, old_until, duplicates, dsn, mode, track, brakes, retention
 FROM key ORDER BY name
 
 -- name: key_add
 INSERT INTO key (name, digest, hint, account, route, senders, scopes, default_from, created_at, expires_at, revoked_at,
-    limits, networks, duplicates, dsn)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
+    limits, networks, duplicates, dsn, mode, track, brakes, retention)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)
 ON CONFLICT DO NOTHING RETURNING name
 
 -- name: key_digest_in_use
@@ -17,6 +17,9 @@ SELECT name FROM key WHERE digest = ?1 OR old_digest = ?1 LIMIT 1
 -- name: key_rotate
 UPDATE key SET old_digest = digest, old_until = ?4, digest = ?2, hint = ?3
 WHERE name = ?1 AND revoked_at IS NULL RETURNING name
+
+-- name: key_mode
+UPDATE key SET mode = ?2 WHERE name = ?1 AND revoked_at IS NULL RETURNING name
 
 -- name: key_revoke
 UPDATE key SET revoked_at = ?2 WHERE name = ?1 AND revoked_at IS NULL RETURNING name
@@ -30,17 +33,21 @@ ON CONFLICT (domain) DO UPDATE SET id = excluded.id, text = excluded.text, fetch
     expires_at = excluded.expires_at
 
 -- name: domains_all
-SELECT name, require_dkim, created_at FROM domain ORDER BY name
+SELECT name, require_dkim, created_at, return_path FROM domain ORDER BY name
 
 -- name: dkim_keys_all
 SELECT domain, selector, algorithm, private_wrapped, created_at, active, retired_at FROM dkim_key
 ORDER BY domain, created_at, selector
 
 -- name: domain_add
-INSERT INTO domain (name, require_dkim, created_at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING RETURNING name
+INSERT INTO domain (name, require_dkim, created_at, return_path) VALUES (?1, ?2, ?3, ?4)
+ON CONFLICT DO NOTHING RETURNING name
 
 -- name: domain_known
 SELECT name FROM domain WHERE name = ?1
+
+-- name: domain_return_path
+UPDATE domain SET return_path = ?2 WHERE name = ?1 RETURNING name
 
 -- name: domain_remove
 DELETE FROM domain WHERE name = ?1 RETURNING name

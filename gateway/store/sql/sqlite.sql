@@ -54,6 +54,12 @@ SELECT id FROM key_ref WHERE name = ?1
 -- name: key_ref_add
 INSERT INTO key_ref (name) VALUES (?1) RETURNING id
 
+-- name: account_find
+SELECT id FROM account_ref WHERE name = ?1
+
+-- name: account_add
+INSERT INTO account_ref (name) VALUES (?1) RETURNING id
+
 -- name: key_name
 SELECT name FROM key_ref WHERE id = ?1
 
@@ -71,9 +77,9 @@ DO UPDATE SET hash = excluded.hash, uuid = excluded.uuid, at = excluded.at, resu
 -- name: message_add
 INSERT INTO message (id, uuid, account, key, door, envelope_sender, header_from, subject, message_id, size,
     header_size, body_hash, flags, tags, metadata, created_at, expires_at, priority, recipients, pieces, envid, send_at,
-    seal)
+    account_ref, unsubscribe, original_to, seal)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22,
-    seal_of(?1 || '|' || ?3 || '|' || ?4 || '|' || ?6 || '|' || ?7 || '|' || ?10 || '|' || ?11 || '|' || ?13 || '|' || ?17
+    ?23, ?24, ?25, seal_of(?1 || '|' || ?3 || '|' || ?4 || '|' || ?6 || '|' || ?7 || '|' || ?10 || '|' || ?11 || '|' || ?13 || '|' || ?17
         || '|' || ?18 || '|' || ?19 || '|' || ?20 || '|' || ?21, ?2, ?12))
 
 -- name: content_put
@@ -97,15 +103,22 @@ DELETE FROM staging WHERE message = ?1
 INSERT INTO recipient (message, id, address, destination, updated_at, notify, orcpt, seal)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, seal_of(?1 || '|' || ?2 || '|' || ?3 || '|' || ?4 || '|' || ?7))
 
--- name: recipient_schedule
+-- name: recipient_begin
+-- Scheduled, held or suppressed.
 INSERT INTO recipient (message, id, address, destination, updated_at, notify, orcpt, state, next_at, seal)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'scheduled', ?8, seal_of(?1 || '|' || ?2 || '|' || ?3 || '|' || ?4 || '|' || ?7))
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, seal_of(?1 || '|' || ?2 || '|' || ?3 || '|' || ?4 || '|' || ?7))
 
 -- name: ready_add
 INSERT INTO ready (destination, priority, key, recipient, message) VALUES (?1, ?2, ?3, ?4, ?5)
 
 -- name: event_add
-INSERT INTO event (seq, message, recipient, type, at, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+-- Of an account that is known (0: of nobody's).
+INSERT INTO event (seq, message, recipient, type, at, data, account) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+
+-- name: event_of_message
+-- Of the account of its message.
+INSERT INTO event (seq, message, recipient, type, at, data, account)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, coalesce((SELECT account_ref FROM message WHERE id = ?2), 0))
 
 -- name: expiry_add
 INSERT INTO expiry (at, message) VALUES (?1, ?2)
@@ -162,7 +175,7 @@ WHERE message = ?1 AND id = ?2 AND destination = ?3
 -- Nothing where it is damaged.
 SELECT m.id, m.uuid, m.account, m.key, m.envelope_sender, m.header_from, m.message_id, m.size, m.header_size,
     m.body_hash, m.flags, m.created_at, m.expires_at, m.priority, m.recipients, m.pieces, m.envid, c.hash,
-    c.bytes
+    c.bytes, m.account_ref, m.tags, m.unsubscribe
 FROM message m LEFT JOIN content c ON c.message = m.id AND m.pieces = 1 AND m.size <= ?2
 WHERE m.id = ?1 AND m.seal IN (0, seal_of(m.id || '|' || m.account || '|' || m.key || '|' || m.envelope_sender || '|' || m.header_from
     || '|' || m.size || '|' || m.header_size || '|' || m.flags || '|' || m.expires_at || '|' || m.priority || '|'
@@ -170,8 +183,8 @@ WHERE m.id = ?1 AND m.seal IN (0, seal_of(m.id || '|' || m.account || '|' || m.k
 
 -- name: leased_add
 INSERT INTO leased (recipient, fence, until, owner, destination, priority, key, message, uncertain, recipients,
-    pieces, expires_at, tell, once)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+    pieces, expires_at, tell, once, account_ref)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
 
 -- name: ready_slice
 SELECT priority, key, recipient, message FROM ready
@@ -196,7 +209,7 @@ UPDATE leased SET once = 2 WHERE recipient = ?1 AND fence = ?2 RETURNING recipie
 -- Settling
 
 -- name: leased_find
-SELECT recipient, fence, destination, priority, key, message, uncertain, recipients, pieces, expires_at, tell
+SELECT recipient, fence, destination, priority, key, message, uncertain, recipients, pieces, expires_at, tell, account_ref
 FROM leased WHERE recipient = ?1 AND fence = ?2
 
 -- name: leased_delete
@@ -237,7 +250,7 @@ DELETE FROM content WHERE message = ?1
 DELETE FROM piece WHERE message = ?1
 
 -- name: erase_add
-INSERT INTO erase (at, message) VALUES (?1, ?2)
+INSERT INTO erase (at, message) VALUES (?1, ?2) ON CONFLICT DO NOTHING
 
 
 -- Promoting, retrying, reclaiming
@@ -404,8 +417,11 @@ WHERE message = ?1 AND id = ?2
 SELECT s.message, m.id FROM staging s LEFT JOIN message m ON m.id = s.message WHERE s.at < ?1 LIMIT ?2
 
 -- name: erase_due
--- And whether something is to be told of it still.
+-- And whether something is to be told of it still, or a recipient is open, after somebody else was erased.
 SELECT at, message, EXISTS (SELECT 1 FROM report r WHERE r.message = erase.message)
+    OR EXISTS (
+        SELECT 1 FROM recipient o
+        WHERE o.message = erase.message AND o.state IN ('queued', 'deferred', 'held', 'scheduled'))
 FROM erase WHERE at <= ?1 ORDER BY at, message LIMIT ?2
 
 -- name: erase_delete
@@ -413,14 +429,20 @@ DELETE FROM erase WHERE at = ?1 AND message = ?2
 
 -- name: messages_old
 -- The ids above ?1 and below ?2, at most ?4, and whether a recipient of theirs is open or changed at ?3 or later, or
--- something is to be told of one.
+-- something is to be told of one; and its key.
 SELECT m.id, EXISTS (
     SELECT 1 FROM recipient r WHERE r.message = m.id
         AND (r.updated_at >= ?3 OR r.state IN ('queued', 'deferred', 'held', 'scheduled')))
-    OR EXISTS (SELECT 1 FROM report p WHERE p.message = m.id)
+    OR EXISTS (SELECT 1 FROM report p WHERE p.message = m.id), m.key
 FROM message m
 WHERE m.id > ?1 AND m.id < ?2
 ORDER BY m.id LIMIT ?4
+
+-- name: messages_before
+SELECT id, key FROM message WHERE id > ?1 AND id < ?2 ORDER BY id LIMIT ?3
+
+-- name: message_key
+SELECT m.id, k.name FROM message m CROSS JOIN key_ref k ON k.id = m.key WHERE m.id = ?1
 
 -- name: message_delete
 DELETE FROM message WHERE id = ?1
@@ -431,8 +453,14 @@ DELETE FROM recipient WHERE message = ?1
 -- name: attempts_delete
 DELETE FROM attempt WHERE message = ?1
 
+-- name: engagement_delete
+DELETE FROM engagement WHERE message = ?1
+
 -- name: message_events_delete
 DELETE FROM event WHERE message = ?1
+
+-- name: message_events_old
+DELETE FROM event WHERE message = ?1 AND at < ?2
 
 -- name: events_old
 SELECT max(seq), count(*) FROM (SELECT seq, at FROM event ORDER BY seq LIMIT ?2) WHERE at < ?1
@@ -489,13 +517,14 @@ WHERE m.uuid = ?1 AND (?2 IS NULL OR m.account = ?2)
 SELECT r.id, r.address, r.state, r.attempts, w.at, m.expires_at, r.reply, r.host, r.bounce_class,
     CASE WHEN l.recipient IS NOT NULL THEN 16 WHEN h.recipient IS NOT NULL THEN 8 WHEN w.why = 'schedule' THEN 4
         WHEN w.why IS NOT NULL THEN 2 ELSE 1 END AS place,
-    r.updated_at, r.uncertain, d.route, d.domain, r.scope, r.stage
+    r.updated_at, r.uncertain, d.route, d.domain, r.scope, r.stage, coalesce(g.opens, 0), coalesce(g.clicks, 0)
 FROM message m
 CROSS JOIN recipient r ON r.message = m.id
 CROSS JOIN destination d ON d.id = r.destination
 LEFT JOIN waiting w ON w.at = r.next_at AND w.recipient = r.id
 LEFT JOIN leased l ON l.recipient = r.id
 LEFT JOIN held h ON h.destination = r.destination AND h.recipient = r.id
+LEFT JOIN engagement g ON g.message = r.message AND g.recipient = r.id
 WHERE m.id = ?1
 ORDER BY r.id
 

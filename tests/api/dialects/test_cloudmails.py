@@ -10,9 +10,10 @@ import pytest
 
 from gateway.api.dialects import cloudmails, cloudmailsrequest
 from gateway.api.envelope import Fault
-from gateway.config import Config, Limit, Limits, Unit
+from gateway.config import Config, Limits
 from gateway.errors import Problem, Reason, Refused
 from gateway.events import State
+from gateway.keyterms import Limit, Unit
 from gateway.message.model import Attachment, Mailbox, Submission
 from gateway.policy.limits import Allowance
 from gateway.runtime import rfc3339, show_id, show_uuid

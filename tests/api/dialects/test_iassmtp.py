@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.api.dialects.iassmtp import FIELDS
-from gateway.config import Limit, Unit
+from gateway.keyterms import Limit, Unit
 from gateway.message.model import Mailbox
 from gateway.policy.limits import Allowance
 from tests.api.conftest import Api, Start, principal

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from gateway.api.dialects.overton import FIELDS
-from gateway.config import MB, Config, Limit, Secret, Unit
+from gateway.config import MB, Config, Secret
 from gateway.delivery.passthrough import Ending, NamedRelay, Passed
+from gateway.keyterms import Limit, Unit
 from gateway.message.model import Mailbox
 from gateway.policy.limits import Allowance
 from gateway.store.queue import Attempt

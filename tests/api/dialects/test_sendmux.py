@@ -12,8 +12,9 @@ import pytest
 
 from gateway.api.dialects import sendmux
 from gateway.api.envelope import Fault, HttpError
-from gateway.config import Config, Dialects, Limit, Limits, Unit
+from gateway.config import Config, Dialects, Limits
 from gateway.errors import Reason, Refused
+from gateway.keyterms import Limit, Unit
 from gateway.message.model import Attachment, Mailbox, Submission
 from gateway.policy.limits import Allowance
 from gateway.runtime import show_id

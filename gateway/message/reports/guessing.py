@@ -1,0 +1,92 @@
+"""Bounces that no standard describes: asked of flufl.bounce, which knows the texts of many hosts.
+
+The only user of flufl.bounce. Guarantees: whatever it makes of foreign mail, no exception leaves here, and at most
+MAX_BYTES of a message are shown to it; what it calls temporary is a delay. Where it finds nobody, a subject that hosts
+give to nothing but bounces tells of one without an address.
+"""
+
+import contextlib
+import email
+import logging
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from flufl import bounce
+
+from gateway.message.reports import fields, status
+from gateway.message.reports.parts import Part
+from gateway.message.reports.status import Action, Told
+
+MAX_BYTES: Final = 64 * 1024
+MAX_BOUNDARIES: Final = 20  # words: the library's reader takes seconds for parts that are a thousand deep
+
+_SAID: Final = re.compile(r"(?<![\d.])[45]\d\d[ -](?:#?[45]\.\d{1,3}\.\d{1,3})?.*")
+_WORDS: Final = 500
+# What subjects of bounces begin with, in lower case.
+_SUBJECTS: Final = (
+    "delivery failure",
+    "delivery has failed",
+    "delivery status notification (failure)",
+    "failure notice",
+    "mail could not be delivered",
+    "mail delivery fail",
+    "mail delivery failure",
+    "message undeliverable",
+    "returned mail",
+    "returned to sender",
+    "undeliverable",
+    "undelivered mail",
+    "unzustellbar",
+)
+
+logging.getLogger("flufl.bounce").setLevel(logging.CRITICAL + 1)  # it tells of each detector that fails
+
+
+def told(content: bytes, parts: list[Part]) -> list[Told]:
+    """The recipients of whom a message says, in its own words, that they were refused or have to wait."""
+    shown = content[:MAX_BYTES]
+    delayed: Iterable[bytes | str] = ()
+    failed: Iterable[bytes | str] = ()
+    if shown.lower().count(b"boundary") <= MAX_BOUNDARIES:
+        with contextlib.suppress(Exception):  # seventeen heuristics over any bytes: one that fails has found nothing
+            delayed, failed = bounce.all_failures(email.message_from_bytes(shown))
+    text = _words(parts)
+    found = [*_each(Action.FAILED, failed, text), *_each(Action.DELAYED, delayed, text)]
+    subject = fields.plain(fields.first(parts[0].fields, "subject")).lower()
+    return found or ([_one(Action.FAILED, (), text)] if subject.startswith(_SUBJECTS) else [])
+
+
+def _each(action: Action, found: Iterable[bytes | str], text: str) -> list[Told]:
+    return [_one(action, (one,), text) for one in sorted(map(_address, found)) if one]
+
+
+def _one(action: Action, addresses: tuple[str, ...], text: str) -> Told:
+    code, enhanced = status.codes(text)
+    return Told(action, addresses, enhanced, code, enhanced, text)
+
+
+def _address(found: bytes | str) -> str:
+    return status.address(fields.text(found) if isinstance(found, bytes) else found)
+
+
+def words_about(addresses: tuple[str, ...], parts: list[Part]) -> str:
+    """What a host said, in the text for people: behind one of the addresses, in its line; "" where nothing is."""
+    wanted = [one.lower() for one in addresses]
+    for part in parts:
+        if part.level == 0 and part.type == "text/plain":
+            for line in part.text()[:MAX_BYTES].splitlines():
+                match = _SAID.search(line)
+                if match is not None and any(one in line[: match.start()].lower() for one in wanted):
+                    return " ".join(match[0].split())[:_WORDS]
+    return ""
+
+
+def _words(parts: list[Part]) -> str:
+    """What a host said, where it is quoted; else what the subject says."""
+    for part in parts:
+        if part.level == 0 and part.type == "text/plain":
+            match = _SAID.search(part.text()[:MAX_BYTES])
+            if match is not None:
+                return " ".join(match[0].split())[:_WORDS]
+    return fields.plain(fields.first(parts[0].fields, "subject"))[:_WORDS] if parts else ""

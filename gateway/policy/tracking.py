@@ -1,0 +1,39 @@
+"""May a message have links of ours: a pixel, links that lead over us, a link to unsubscribe?
+
+Guarantees: where recipients cannot reach this gateway, a message that asks for such links is refused, and one that only
+has a key's default goes without them.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.errors import Problem, Reason, Refused
+
+_NEEDS: Final = "needs http.public_url, which is not set in the configuration of this gateway"
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """How a client asks for them."""
+
+    track: str
+    unsubscribe: str
+
+
+JSON_NAMES: Final = Names("track", "unsubscribe")
+HEADER_NAMES: Final = Names("X-Gateway-Track", "X-Gateway-Unsubscribe")
+
+
+def admit(public_url: str | None, asked: int | None, usual: int, unsubscribe: str, names: Names) -> int:
+    """What is tracked of a message: a sum of TRACK_…. `asked` None: nothing was said, so it is the key's `usual` one.
+
+    Raises Refused, with every problem.
+    """
+    wanted = usual if asked is None else asked
+    if public_url is not None or not (wanted or unsubscribe):
+        return wanted
+    without = [name for name, value in ((names.track, asked), (names.unsubscribe, unsubscribe)) if value]
+    if without:
+        problems = [Problem(name, _NEEDS, "not_supported") for name in without]
+        raise Refused(Reason.NOT_SUPPORTED, f"{problems[0]}.", param=without[0], problems=problems)
+    return 0

@@ -1,0 +1,138 @@
+"""Reading the log of events: in order, from a place on, for one account or for all.
+
+Guarantees: what is read is a prefix of what was committed, so a reader that goes on from the last number it saw misses
+nothing; a read is short, whatever it looks for. Nothing is written here: an event is in the transaction of the state
+that it reports.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from gateway.events import EventType
+from gateway.store import db
+from gateway.store.commits import Commits
+from gateway.store.db import Cursor, Row
+from gateway.store.readers import Readers
+
+MOST_ROWS: Final = 1000  # of one read
+_KNOWN: Final = frozenset(EventType)  # a damaged row is passed over
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedEvent:
+    """An event with what is known of its message, which is "" (`uuid` None) where there is none, or it is gone.
+
+    `data` is a JSON object; `tags` a JSON array, `metadata` a JSON object. `message` and `recipient` are row ids.
+    """
+
+    seq: int
+    type: EventType
+    at: int
+    data: str
+    account: str
+    uuid: bytes | None
+    message: int
+    recipient: int
+    address: str
+    key: str
+    tags: str
+    metadata: str
+    subject: str
+    message_id: str
+    header_from: str
+
+
+class EventLog:
+    """`last` tells the number that was given out last, committed or not."""
+
+    def __init__(self, readers: Readers, commits: Commits, last: Callable[[], int]) -> None:
+        self._readers = readers
+        self._commits = commits
+        self._sql = db.load("events")
+        self._last = last
+
+    @property
+    def last(self) -> int:
+        """No event has a higher number."""
+        return self._last()
+
+    async def read(self, after: int, limit: int, *, account: str | None = None) -> list[LoggedEvent]:
+        """The next `limit` events (at most MOST_ROWS) behind `after`; of every account where none is given. Raises
+        StoreError."""
+        if self._last() <= after:
+            return []
+        limit = min(limit, MOST_ROWS)
+        if account is None:
+            question = partial(_read, sql=self._sql["log_all"], values=(after, limit))
+        else:
+            question = partial(_read, sql=self._sql["log_of_account"], values=(after, limit, account))
+        return await self._readers.read(question)
+
+    async def one(self, seq: int) -> LoggedEvent | None:
+        found = await self._readers.read(partial(_read, sql=self._sql["log_one"], values=(seq,)))
+        return found[0] if found else None
+
+    async def before(self, at: int) -> int:
+        """The place from which everything since that time (Unix ms) follows."""
+        return await self._readers.read(partial(_place, sql=self._sql["log_at"], values=(at,)))
+
+    async def follow(self, after: int, limit: int, *, account: str | None = None, within_s: float) -> list[LoggedEvent]:
+        """As `read`; where there is nothing yet, what comes first, or nothing at the end of that time."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + within_s
+        while True:
+            with self._commits.listen() as commit:  # before the look: what is committed meanwhile is heard of
+                found = await self.read(after, limit, account=account)
+                left = until - loop.time()
+                if found or left <= 0:
+                    return found
+                await commit.wait(left)
+
+
+def _read(cursor: Cursor, sql: str, values: Sequence[object]) -> list[LoggedEvent]:
+    return [_event(row) for row in cursor.execute(sql, values).fetchall() if row[1] in _KNOWN]
+
+
+def _place(cursor: Cursor, sql: str, values: Sequence[object]) -> int:
+    rows = cursor.execute(sql, values).fetchall()
+    return rows[0][0] if rows else 0
+
+
+def _event(row: Row) -> LoggedEvent:
+    (
+        seq,
+        type_,
+        at,
+        data,
+        account,
+        uuid,
+        recipient,
+        address,
+        key,
+        tags,
+        metadata,
+        subject,
+        message_id,
+        author,
+        message,
+    ) = row
+    return LoggedEvent(
+        seq=seq,
+        type=EventType(type_),
+        at=at,
+        data=data,
+        account=account or "",
+        uuid=uuid,
+        message=message,
+        recipient=recipient,
+        address=address or "",
+        key=key or "",
+        tags=tags or "[]",
+        metadata=metadata or "{}",
+        subject=subject or "",
+        message_id=message_id or "",
+        header_from=author or "",
+    )

@@ -1,0 +1,1 @@
+"""Telling programs what becomes of their mail: places in the event log, and requests that are signed."""

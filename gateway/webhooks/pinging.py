@@ -1,0 +1,33 @@
+"""The test of an endpoint: a signed request that must be answered with a success before it is told anything.
+
+Guarantees: it is noted among the attempts, and counts as no failure of the endpoint.
+"""
+
+from gateway.runtime import Clock, show_id, uuid7
+from gateway.store import webhook as endpoints
+from gateway.store.vault import Vault
+from gateway.store.webhook import Tried, WebhookRecord
+from gateway.store.webhooks import WebhookStore
+from gateway.webhooks import formats
+from gateway.webhooks.sender import Sender
+
+
+class Pinger:
+    """Asks endpoints whether they are there."""
+
+    def __init__(self, sender: Sender, store: WebhookStore, vault: Vault, clock: Clock) -> None:
+        self._sender = sender
+        self._store = store
+        self._vault = vault
+        self._clock = clock
+
+    async def ping(self, record: WebhookRecord) -> Tried:
+        """`error` is "" where it answered with a success. Raises StoreError."""
+        now = self._clock.now_ms()
+        payload = formats.ping(record.format, show_id("evt_", uuid7(now)), endpoints.show(record.uuid), now)
+        secret = self._vault.unwrap(endpoints.vault_label(record.uuid), record.secret_wrapped).decode()
+        answer = await self._sender.post(record.url, record.format, payload, [secret], attempt=1)
+        error = "" if answer.delivered else answer.words
+        tried = Tried(0, now, 1, answer.status, answer.took_ms, error)
+        await self._store.tried(record.id, tried)
+        return tried

@@ -1,0 +1,146 @@
+"""An account's own mail: found by what it is, a page at a time, and nobody else's."""
+
+import hashlib
+
+import pytest
+
+from gateway.events import EventType, State
+from gateway.runtime import id_at
+from gateway.store import archive
+from gateway.store.archive import NEWEST, MailFilter
+from gateway.store.queue import Heard
+from tests.store.conftest import Store
+from tests.store.mail import DAY_MS, HOUR_MS, LEASE_MS, START_MS, Now, Post, attempt, claim_all, destination
+
+UNTIL = START_MS + LEASE_MS
+
+
+async def subjects(store: Store, which: MailFilter, account: str = "acme") -> list[str]:
+    page = await store.archive.search(account, which, after=NEWEST, limit=100)
+    assert page.after is None
+    return [view.subject for view in page.messages]
+
+
+async def test_the_newest_come_first_a_page_at_a_time(store: Store, post: Post) -> None:
+    for number in range(5):
+        await store.enqueue(post.message(subject=str(number)))
+        await store.enqueue(post.message(subject="another's", account="other"))
+    found = []
+    after: int | None = NEWEST
+    while after is not None:
+        page = await store.archive.search("acme", MailFilter(), after=after, limit=2)
+        found += [view.subject for view in page.messages]
+        after = page.after
+    assert found == ["4", "3", "2", "1", "0"]
+    assert await subjects(store, MailFilter(), "nobody") == []
+
+
+async def test_conditions(store: Store, post: Post, now: Now) -> None:
+    await store.enqueue(post.message("Ann@example.com", "bob@example.com", subject="Order 100% ready"))
+    now.ms += HOUR_MS
+    await store.enqueue(post.message("carl@example.net", subject="order_2", key="news"))
+    for which, expected in (
+        (MailFilter(to="ann@example.com"), 1),
+        (MailFilter(to="nn@example.com"), 0),
+        (MailFilter(to="carl@example.net"), 1),
+        (MailFilter(sender="FROM@example.org"), 2),
+        (MailFilter(sender="sender@example.org"), 0),
+        (MailFilter(tag="a"), 2),
+        (MailFilter(tag="A"), 0),
+        (MailFilter(key="news"), 1),
+        (MailFilter(key="never used"), 0),
+        (MailFilter(subject="ORDER"), 2),
+        (MailFilter(subject="0%"), 1),
+        (MailFilter(subject="r_2"), 1),
+        (MailFilter(subject="r%2"), 0),
+        (MailFilter(since=now.ms), 1),
+        (MailFilter(before=now.ms), 1),
+        (MailFilter(since=START_MS, before=now.ms, key="shop"), 1),
+        (MailFilter(since=now.ms + 2 * DAY_MS), 0),
+        (MailFilter(before=START_MS - 2 * DAY_MS), 0),
+    ):
+        assert len(await subjects(store, which)) == expected, which
+
+
+async def test_state_is_that_of_the_message(store: Store, post: Post, now: Now) -> None:
+    await store.enqueue(post.message("a@example.com", "b@example.net"))
+    for claimed in await store.claim(await destination(store), 5, UNTIL):
+        await store.settle([attempt(claimed, State.DELIVERED, at=now.ms)])
+    assert len(await subjects(store, MailFilter(state=State.DELIVERED))) == 1
+    assert await subjects(store, MailFilter(state=State.DELIVERED, but_none_in=(State.QUEUED,))) == []
+    assert len(await subjects(store, MailFilter(state=State.QUEUED, but_none_in=(State.HELD,)))) == 1
+
+
+async def test_a_search_looks_at_a_bounded_number(store: Store, post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "SLICE_MESSAGES", 2)
+    await store.enqueue(post.message(subject="the one"))
+    await store.enqueue_all([post.message(subject="filler") for _ in range(12)], None)
+    first = await store.archive.search("acme", MailFilter(subject="the one"), after=NEWEST, limit=5)
+    assert first.messages == ()
+    assert first.after is not None
+    second = await store.archive.search("acme", MailFilter(subject="the one"), after=first.after, limit=5)
+    assert [view.subject for view in second.messages] == ["the one"]
+    assert second.after is None
+
+
+async def test_what_is_older_than_asked_for_is_not_walked(
+    store: Store, post: Post, now: Now, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "SLICE_MESSAGES", 2)
+    await store.enqueue_all([post.message() for _ in range(30)], None)
+    now.ms += 10 * DAY_MS
+    await store.enqueue_all([post.message(subject="new") for _ in range(3)], None)
+    assert await subjects(store, MailFilter(since=now.ms)) == ["new"] * 3
+    page = await store.archive.search("acme", MailFilter(before=START_MS + 1), after=NEWEST, limit=30)
+    assert len(page.messages) == 10  # five slices, none of them of the newest
+    assert page.after is not None
+    assert page.after < id_at(now.ms)
+
+
+async def test_opens_and_clicks(store: Store, post: Post, now: Now) -> None:
+    message = post.message("a@example.com", "b@example.com")
+    await store.enqueue(message)
+    heard = (EventType.OPENED, EventType.OPENED, EventType.CLICKED)
+    second = message.recipients[1].id
+    assert all(await store.settle_late([Heard(message.id, second, type_, now.ms) for type_ in heard]))
+    view = await store.message(message.uuid, "acme")
+    assert view is not None
+    assert [(one.opens, one.clicks) for one in view.recipients] == [(0, 0), (2, 1)]
+
+
+async def test_content_in_pieces(store: Store, post: Post) -> None:
+    parts = (b"Subject: x\r\n\r\n" + b"a" * 1000, b"b" * 500, b"c" * 7)
+    message = post.message(pieces=tuple(enumerate(parts)), piece_count=3)
+    await store.enqueue(message)
+    found = await store.archive.content(message.uuid, "acme")
+    assert found is not None
+    assert found.size == sum(map(len, parts))
+    read = [part async for part in store.archive.pieces(found)]
+    assert hashlib.sha256(b"".join(read)).digest() == hashlib.sha256(b"".join(parts)).digest()
+    assert await store.archive.content(message.uuid, "other") is None
+
+
+async def test_content_that_was_erased(store: Store, post: Post, now: Now) -> None:
+    message = post.message()
+    await store.enqueue(message)
+    for claimed in await claim_all(store, UNTIL):
+        await store.settle([attempt(claimed, State.DELIVERED, at=now.ms)])
+    found = await store.archive.content(message.uuid, "acme")
+    assert found is not None
+    assert found.size is None
+
+
+async def test_events_of_a_message(store: Store, post: Post, now: Now) -> None:
+    message = post.message("a@example.com")
+    await store.enqueue(post.message())
+    await store.enqueue(message)
+    for claimed in await claim_all(store, UNTIL):
+        await store.settle([attempt(claimed, State.DELIVERED, at=now.ms)])
+    events = await store.archive.events(message.uuid, "acme", after=0, limit=10)
+    assert events is not None
+    assert [event.type for event in events] == [EventType.ACCEPTED, EventType.DELIVERED]
+    assert events == [event for event in await store.event_log.read(0, 100) if event.uuid == message.uuid]
+    assert await store.archive.events(message.uuid, "acme", after=events[0].seq, limit=10) == events[1:]
+    assert await store.archive.events(message.uuid, "acme", after=events[1].seq, limit=10) == []
+    assert await store.archive.events(message.uuid, "other", after=0, limit=10) is None
+    assert await store.archive.events(bytes(16), "acme", after=0, limit=10) is None
