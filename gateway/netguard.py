@@ -33,6 +33,11 @@ _KEPT_S: Final = 15.0
 _FREE_PORTS: Final = 1024  # from here on no service of the system
 _UNICAST: Final = ipaddress.IPv6Network("2000::/3")  # all of IPv6 that is of the internet
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052, 2.1: reaches what its last 32 bits say
+# What the tables of some Pythons still call global: IETF protocols (RFC 6890; 192.0.0.192 tells the machines of a cloud
+# their credentials), relays of 6to4 (RFC 7526), documentation (RFC 9637); and Azure's host of its machines.
+_NOT_PUBLIC: Final = tuple(
+    map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24", "3fff::/20", "168.63.129.16/32"))
+)
 _MAX_URL: Final = 2000
 _URL: Final = re.compile(r"[!-~]+")
 _NAME: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9_-]{1,63}(?<!-))*", re.ASCII)
@@ -164,6 +169,8 @@ def trusting(ca: Path | None = None) -> ssl.SSLContext:
 def is_public(text: str) -> bool:
     """Whether an IP address is of the internet, and so is the IPv4 address that it may stand for."""
     address = _reached(ipaddress.ip_address(text))
+    if any(address in network for network in _NOT_PUBLIC):
+        return False
     if isinstance(address, ipaddress.IPv6Address):
         return address in _UNICAST and address.is_global
     return address.is_global and not address.is_multicast

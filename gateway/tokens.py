@@ -28,6 +28,7 @@ _BODY_BYTES: Final = 1 + 2 * _ID_BYTES
 _LOCAL: Final = re.compile(r"[a-z2-7]{53}", re.ASCII)
 _URL_SAFE: Final = re.compile(r"[A-Za-z0-9_-]{44}", re.ASCII)
 _TARGET: Final = re.compile(r"[A-Za-z0-9_-]{1,11000}", re.ASCII)
+_URL_SAFE_DIGITS: Final = bytes.maketrans(b"+/", b"-_")
 _CURSOR: Final = re.compile(r"[A-Za-z0-9_-]{22}", re.ASCII)
 
 
@@ -56,7 +57,7 @@ class Tokens:
         self._event_key = _derived(secret, "event id")
         self._hash_key = _derived(secret, "address hash")
         # One block: AES as the permutation of 128-bit numbers that it is.
-        self._cursor = Cipher(algorithms.AES(_derived(secret, "cursor")), modes.ECB())  # noqa: S305
+        self._cursor = Cipher(algorithms.AES(_derived(secret, "cursor")), modes.ECB())  # noqa: S305 - one block of our own, not text
 
     # Of links
 
@@ -153,4 +154,4 @@ def _code(key: bytes, data: bytes) -> bytes:
 
 
 def _url_safe(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+    return binascii.b2a_base64(data, newline=False).translate(_URL_SAFE_DIGITS).rstrip(b"=").decode()

@@ -81,7 +81,8 @@ OPERATIONS: Final = (
         "PATCH",
         "",
         "Change a webhook",
-        text="What is named is another from now on. One with another URL must answer a ping again.",
+        text="What is named is another from now on. One with another URL must answer a ping again;"
+        " one that was paused or disabled is so again after it.",
         answer="WebhookChanged",
         body=("WebhookChange", webhookshapes.CHANGE_EXAMPLE),
     ),

@@ -8,7 +8,7 @@ from gateway.runtime import Clock, Supervisor
 from gateway.store.sqlite import SqliteStore
 from gateway.store.vault import Vault
 from gateway.tokens import Tokens
-from gateway.webhooks import signing
+from gateway.webhooks import formats, signing
 from gateway.webhooks.dispatcher import Dispatcher
 from gateway.webhooks.figures import WebhookFigures
 from gateway.webhooks.pinging import Pinger
@@ -31,6 +31,7 @@ class WebhookParts:
             check_url=self.sender.check_url,
             check_secret=lambda text, standard: signing.check_secret(text, standard=standard),
             write_secret=signing.write_secret,
+            words=lambda format_: formats.SHAPES[format_].types,
             pings=Pinger(self.sender, store.webhooks, vault, clock),
         )
         self.manager = WebhookManager(store.webhooks, store.event_log, ways, vault=vault, tokens=tokens, clock=clock)

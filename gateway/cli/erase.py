@@ -11,7 +11,8 @@ _WORDS: Final = (
     ("messages", "messages, with their contents and events"),
     ("recipients", "recipients of messages to others, too"),
     ("events", "events"),
-    ("contents", "contents of messages to others, now or once they are sent"),
+    ("contents", "contents of messages to others, too"),
+    ("later", "contents of messages that others still wait for, once they have them"),
     ("changed", "rows where a word stands in place of the address"),
     ("idempotency", "names of requests"),
     ("webhooks", "events that endpoints were still to be told of"),
@@ -58,8 +59,11 @@ def _print(result: Any) -> None:
     if result["in_hand"]:
         messages = output.count(result["in_hand"], "message")
         print(f"{messages} of it in hand: being sent just now. Ask again in a minute.")
+    elif result["removed"]["later"] and not result["dry_run"]:
+        print("Ask again when the others have theirs, so that no trace of these contents is left in the database.")
     if result["dry_run"]:
         print("Events and what is not of messages are not counted beforehand.")
     elif not result["rewritten"]:
-        print("The database is too large to be written anew at once: see docs/howto/privacy.md on traces in it.")
+        print("The database could not be written anew (it is too large, or the disk too full, or it was in use):")
+        print("docs/howto/privacy.md says what traces may be left in it.")
     print(f"In a log with hashed addresses it is {result['code']}.")

@@ -77,9 +77,9 @@ def _into(settings: Config, arguments: argparse.Namespace, stream: IO[bytes]) ->
         draft = staging / backupfile.DATABASE
         read = _unpack(stream, draft, moved=arguments.moved)
         now = Clock().now_ms()
-        doubts = Doubts(0, 0) if arguments.moved else restored.mark(draft, now)
-        past = restored.past(draft, now)
         suspend = None if arguments.moved or arguments.deliver else read.manifest
+        doubts = Doubts(0, 0) if arguments.moved else restored.mark(draft, now, quiet=suspend is not None)
+        past = restored.past(draft, now)
         number, in_force = asyncio.run(_open_once(draft, suspend))
         kept = aside.keep(database, key, staging) if old else None
         aside.replace(database, key, new=draft, new_key=read.master_key)
@@ -196,6 +196,7 @@ def _tell(arguments: argparse.Namespace, settings: Config, done: Restored) -> in
         "data_dir": str(settings.data_dir),
         "possible_duplicates": done.doubts.marked,
         "held_at_most_once": done.doubts.held,
+        "webhooks_paused": done.doubts.paused,
         "past_their_time": done.past,
         "suspension": done.suspension,
         "suspensions": [views.suspension_view(one) for one in done.suspensions],
@@ -224,6 +225,8 @@ def _words(settings: Config, done: Restored) -> list[str]:
         lines.append(f"Too old by now, and failed at the start: {output.count(done.past, 'recipient')}.")
     if done.suspension is not None:
         lines.append(f"Nothing is sent, new mail neither, until: mail-gateway queue resume {done.suspension}")
+    if doubts.paused:
+        lines.append(f"{output.count(doubts.paused, 'webhook')} paused, until: mail-gateway webhook resume ID")
     if kept_back := [one for one in done.suspensions if one.id != done.suspension]:
         lines.append("Suspended as it was at the backup:")
         lines += [f"  {_suspended(one)}: mail-gateway queue resume {one.id}" for one in kept_back]

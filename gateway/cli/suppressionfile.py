@@ -126,11 +126,14 @@ def _print_outcome(file: Path, outcome: _Outcome) -> None:
 def _rows(stream: IO[bytes], outcome: _Outcome) -> Iterator[dict[str, Any]]:
     """The lines with something in them, as columns by name, with the number of each."""
     names: list[str] | None = None
+    mark = ","
     for number, line in enumerate(_lines(stream), 1):
         if line is None:
             outcome.refuse(number, f"has more than {LINE_BYTES} bytes")
             continue
-        cells = _cells(line)
+        if names is None and "," not in line and ";" in line:
+            mark = ";"  # as spreadsheets write it where the comma is the decimal point
+        cells = _cells(line, mark)
         if cells is None:
             outcome.refuse(number, "is no line of a CSV file: a quote is not closed, or in the wrong place")
         elif not any(cells) or (names is None and (names := _heading(cells, outcome)) is not None):
@@ -158,9 +161,11 @@ def _heading(cells: list[str], outcome: _Outcome) -> list[str] | None:
     return names
 
 
-def _cells(line: str) -> list[str] | None:
+def _cells(line: str, mark: str) -> list[str] | None:
     try:
-        return [cell.strip() for cell in next(csv.reader([line], strict=True, skipinitialspace=True), [])]
+        return [
+            cell.strip() for cell in next(csv.reader([line], delimiter=mark, strict=True, skipinitialspace=True), [])
+        ]
     except csv.Error:
         return None
 

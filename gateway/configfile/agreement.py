@@ -32,7 +32,9 @@ def _check_simulator(top: Section, config: Config) -> None:
     place = top.get("simulator")
     if place is None or config.simulator is None:
         return
-    if config.simulator in config.domains:
+    if "." not in config.simulator:
+        place.problem(f"{config.simulator} is no full domain: the simulator needs one, like simulator.test")
+    elif config.simulator in config.domains:
         place.problem(f"mail is sent from {config.simulator}: the simulator needs a domain of its own")
     elif any(config.simulator == domain.return_path for domain in config.domains.values()):
         place.problem(f"bounces come back to {config.simulator}: the simulator needs a domain of its own")

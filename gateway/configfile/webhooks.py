@@ -9,7 +9,12 @@ from gateway.configfile.delivery import read_pauses
 from gateway.yamltree import Value
 
 # Where machines of the large clouds are told their credentials, by anybody who asks.
-_CREDENTIALS: Final = (ipaddress.ip_address("169.254.169.254"), ipaddress.ip_address("fd00:ec2::254"))
+_CREDENTIALS: Final = tuple(
+    map(
+        ipaddress.ip_address,
+        ("169.254.169.254", "fd00:ec2::254", "192.0.0.192", "168.63.129.16", "100.100.100.200"),
+    )
+)
 _MAX_TIMEOUT_S: Final = 60.0  # longer, and dead endpoints hold the connections that others need
 
 
@@ -33,9 +38,9 @@ def _networks(value: Value) -> tuple[Network, ...]:
         network = item.parsed(grammar.network)
         if network is None:
             continue
-        for address in _CREDENTIALS:
-            if address in network:
-                item.warning(f"holds {address}, where machines of clouds ask for their credentials: name less")
+        held = next((address for address in _CREDENTIALS if address in network), None)
+        if held is not None:
+            item.warning(f"holds {held}, where machines of clouds ask for their credentials: name less")
         found.append(network)
     return tuple(found)
 

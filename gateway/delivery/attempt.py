@@ -45,8 +45,13 @@ from gateway.store.connection import Damaged
 from gateway.store.queue import Attempt, Claimed, Due, Leased, Queue
 
 HOPS_S: Final = 300.0  # no further host is begun with after that; the next attempt begins with the first one again
+# No further form of a message is begun with after that, so that what was said is written down: what a crash, or the
+# deadline of a stop, would have sent again. The others go back into the queue.
+EACH_S: Final = 5.0
 
 DAMAGED: Final = Word("store", 0, "5.3.0", "554 5.3.0 the message is damaged in the message store", permanent=True)
+
+_LATER: Final = Said(Word(judging.TURN, 0, "", ""), put_off_s=0.0)
 
 log = logging.getLogger("gateway.delivery")
 
@@ -192,9 +197,14 @@ class Carrier:
         personal: Personal,
     ) -> None:
         """A message that is another one for each recipient."""
-        queue = self._shared.queue
+        queue, clock = self._shared.queue, self._shared.clock
+        until_s, is_first = clock.monotonic() + EACH_S, True
         for domain, recipients in self._by_domain(route, claimed.recipients).items():
             for recipient in recipients:
+                if not is_first and clock.monotonic() >= until_s:
+                    said[recipient.id] = _LATER
+                    continue
+                is_first = False
                 form = await personal.form(claimed, recipient, claimed.content, lambda: self._pieces(claimed))
                 own = Variants(form.facts, form.content, form.stream, sign)
                 alone = msgspec.structs.replace(claimed, recipients=(recipient,))

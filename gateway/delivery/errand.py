@@ -30,7 +30,8 @@ _NOT_TRIED: Final = "not tried: no host of this destination took a connection a 
 
 
 class Said(msgspec.Struct, frozen=True, gc=False):
-    """A word and who said it. `ours`: nobody did, we know that this host cannot be given the message."""
+    """A word, who said it, and who asked: `source` and `ehlo` are those that the route has of its own. `ours`: nobody
+    said it, we know that this host cannot be given the message."""
 
     word: Word
     host: str = ""
@@ -40,6 +41,8 @@ class Said(msgspec.Struct, frozen=True, gc=False):
     ours: bool = False
     offer: Offer | None = None  # of the host that was told of the recipient
     put_off_s: float | None = None  # nobody was asked, and nobody is for so long
+    source: str = ""
+    ehlo: str = ""
 
 
 class Fitted(NamedTuple):
@@ -56,6 +59,7 @@ class Errand:
     knows the envelope sender (None: as it was submitted); `note` is of the message, told where there is no other."""
 
     __slots__ = (
+        "_ehlo",
         "_from_ascii",
         "_is_ascii",
         "_note",
@@ -89,6 +93,7 @@ class Errand:
         self.queue = queue
         self.said = said
         self.wish = claimed.tls_wish
+        self._ehlo = route.ehlo or ""
         self._personal = personal
         self._note = note
         addresses = "".join([recipient.address for recipient in claimed.recipients])
@@ -118,7 +123,9 @@ class Errand:
         note = session.note or self._note
         # Where notifications come back to us the host has taken over no duty to tell the submitter.
         offer = None if self._renames else session.wire.offer
-        self.said[recipient.id] = Said(word, hop.name, hop.address, session.tls, note, offer=offer)
+        self.said[recipient.id] = Said(
+            word, hop.name, hop.address, session.tls, note, offer=offer, source=hop.source or "", ehlo=self._ehlo
+        )
 
     def unreached(self, recipients: Sequence[Leased], word: Word, hop: Hop) -> None:
         """The host was not reached, or not talked with. That hides neither the reply of another, nor that it cannot be
@@ -127,7 +134,7 @@ class Errand:
             before = self.said.get(recipient.id)
             if before is not None and (before.host == hop.name if before.ours else before.word.code and not word.code):
                 continue
-            self.said[recipient.id] = Said(word, hop.name, hop.address)
+            self.said[recipient.id] = Said(word, hop.name, hop.address, source=hop.source or "", ehlo=self._ehlo)
 
     def unfit(self, recipients: Sequence[Leased], word: Word, session: Session) -> None:
         """The host cannot be given the message. What another one said may come to another end."""

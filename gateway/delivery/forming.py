@@ -21,6 +21,8 @@ from gateway.message.tracking.stencil import Addresses
 from gateway.message.tracking.survey import Plan, Survey, Wish
 
 DKIM: Final = surveying.DKIM
+THREAD_BYTES: Final = 256 * 1024  # texts larger than this are read, and filled, in a thread: some milliseconds each
+THREAD_HOLES: Final = 1000  # as do so many addresses
 
 Result = TypeVar("Result")
 
@@ -59,7 +61,8 @@ class Source(msgspec.Struct, frozen=True, gc=False):
                     break
                 await asyncio.sleep(0)
             survey.end()
-        return await _run(survey.plan(sample))
+        steps = survey.plan(sample)
+        return await (asyncio.to_thread(_at_once, steps) if survey.held > THREAD_BYTES else _run(steps))
 
     async def formed(self, header: bytes, patches: Sequence[Patch], *, note: str, dot_lines: bool) -> Form:
         """It with this header, and the patches in its body. `dot_lines`: they may begin a line with a dot."""
@@ -120,6 +123,13 @@ async def _once(content: bytes) -> AsyncIterator[bytes]:
     yield content
 
 
+async def patches(plan: Plan, addresses: Addresses) -> list[Patch]:
+    """What changes for a recipient."""
+    if plan.size > THREAD_BYTES or plan.holes > THREAD_HOLES:
+        return await asyncio.to_thread(plan.patches, addresses)
+    return plan.patches(addresses)
+
+
 async def _run(steps: Generator[None, None, Result]) -> Result:
     """To its end, with a turn for others after each step."""
     while True:
@@ -129,3 +139,13 @@ async def _run(steps: Generator[None, None, Result]) -> Result:
             result: Result = end.value
             return result
         await asyncio.sleep(0)
+
+
+def _at_once(steps: Generator[None, None, Result]) -> Result:
+    """To its end, in a thread."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: Result = end.value
+            return result

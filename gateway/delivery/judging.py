@@ -18,6 +18,7 @@ from gateway.store.queue import Claimed, Leased, Result
 
 CAPTURE: Final = "capture"  # stages of words of our own, after which there is nothing to judge
 SUPPRESSION: Final = "suppression"
+TURN: Final = "turn"  # not begun with: it waits for its turn
 _SPREAD: Final = 0.2  # of a pause, for those that were put off by it
 _UNCERTAIN: Final = Decision(
     State.FAILED, EventType.FAILED, bounce_class=BounceClass.UNCERTAIN, scope=Scope.INFRASTRUCTURE
@@ -25,6 +26,7 @@ _UNCERTAIN: Final = Decision(
 _OURS: Final = {
     CAPTURE: Decision(State.CAPTURED, EventType.CAPTURED),
     SUPPRESSION: Decision(State.SUPPRESSED, EventType.SUPPRESSED),
+    TURN: Decision(State.QUEUED, None),
 }
 
 
@@ -64,6 +66,8 @@ def result(recipient: Leased, said: Said, claimed: Claimed, terms: Terms) -> Res
         dsn_passed=decision.state is State.DELIVERED
         and said.offer is not None
         and envelope.passes_success(said.offer, recipient.notify),
+        source=said.source,
+        ehlo=said.ehlo,
     )
 
 

@@ -178,4 +178,6 @@ class Passage:
             dsn_passed=decision.state is State.DELIVERED
             and session is not None
             and envelope.passes_success(session.wire.offer, recipient.notify),
+            source=self._route.source or "",
+            ehlo=self._route.ehlo or "",
         )

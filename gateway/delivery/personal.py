@@ -111,16 +111,17 @@ class Personal:
 
     async def form(self, claimed: Claimed, recipient: Leased, content: bytes | None, stream: Stream) -> Form:
         """The message for one recipient. Raises what `stream` raises."""
-        source, url = forming.Source(claimed.facts, content, stream), self._public_url
-        subject = Subject(claimed.message, recipient.id)
+        source, subject = forming.Source(claimed.facts, content, stream), Subject(claimed.message, recipient.id)
         header = await source.header()
+        url = self._public_url  # from here on: what is remembered is of this one
         plan = self._remembered(claimed.message) or await self._plan(claimed, source, header, url)
         new = plan.header
         if claimed.unsubscribe and plan.note != forming.DKIM:
             new = listing.with_unsubscribe(new, *self._ways_out(claimed, subject, url))
         if new == header and not plan.places:
             return Form(claimed.facts, content, stream, plan.note)
-        patches = plan.patches(Addresses(self._tokens, url or "", subject)) if plan.places else []
+        addresses = Addresses(self._tokens, url or "", subject)
+        patches = await forming.patches(plan, addresses) if plan.places else []
         return await source.formed(new, patches, note=plan.note, dot_lines=plan.dot_lines)
 
     async def _plan(self, claimed: Claimed, source: forming.Source, header: bytes, url: str | None) -> Plan:

@@ -79,6 +79,7 @@ class Inbound:
         self._judge = judge
         self._clock = clock
         self._log = log
+        self._reading = asyncio.Semaphore(1)
         self._seen = Buckets(REPORTS, clock)
         self._seen_of_several = Buckets(REPORTS_OF_SEVERAL, clock)
 
@@ -97,8 +98,10 @@ class Inbound:
     async def take(self, address: str, sender: str, content: bytes, *, peer: str) -> None:
         """Write what a message says. Refused where nothing can be made of it, or not now; StoreError."""
         addressee = self._addressee(address)
-        # A thread: a report of a megabyte takes longer to read than other connections may wait.
-        report = await asyncio.to_thread(reports.read, content, self._tokens)
+        # A thread: a report of a megabyte takes longer to read than other connections may wait. One, for the threads
+        # are everybody's, and strangers may send as much as they like.
+        async with self._reading:
+            report = await asyncio.to_thread(reports.read, content, self._tokens)
         now = self._clock.now_ms()
         found = facts.of(addressee.way, addressee.subject, report, sender=sender, now=now, judge=self._judge)
         if not found.heard:

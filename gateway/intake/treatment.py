@@ -7,8 +7,9 @@ nobody's machine; only a key that is held holds them too.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
+import msgspec
 from msgspec.structs import replace
 
 from gateway.config import CAPTURED, SIMULATED, CaptureRoute, MxRoute, Route
@@ -29,7 +30,7 @@ _HOLDS: Final = "the key holds its mail"
 _NOT_ALLOWED: Final = "captured: the mode of the key does not allow this address"
 
 
-class Wanted(NamedTuple):
+class Wanted(msgspec.Struct, frozen=True, gc=False):
     """Whom a message is for: each address once. `notify` is what to tell of those of whom nothing was `said`; `tags`
     are those of the message."""
 
@@ -142,7 +143,7 @@ class Treatment:
         for one in gone:
             told |= wanted.said.get(one, (wanted.notify, ""))[0]
         orcpt = wanted.said.get(gone[0], (0, ""))[1] if len(gone) == 1 else ""
-        return wanted._replace(addresses=tuple(dict.fromkeys([*stay, to])), said={**wanted.said, to: (told, orcpt)})
+        return replace(wanted, addresses=tuple(dict.fromkeys([*stay, to])), said={**wanted.said, to: (told, orcpt)})
 
     def _may_be_suppressed(self, addresses: Collection[str]) -> bool:
         return self._suppressions is not None and any(map(self._suppressions.may_have, addresses))

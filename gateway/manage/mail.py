@@ -9,6 +9,7 @@ from typing import Final
 from gateway.errors import Reason, Refused
 from gateway.message.schedule import LATEST_S, Start
 from gateway.runtime import Clock, show_id
+from gateway.store.queue import Queue
 from gateway.store.shown import Filter, Order, Standing, Verb
 from gateway.store.sqlite import SqliteStore
 from gateway.tokens import Tokens
@@ -26,7 +27,7 @@ class AccountMail:
         self.events = store.event_log
         self.commits = store.commits
         self.tokens = tokens
-        self._store = store
+        self._queue: Queue = store
         self._clock = clock
 
     async def cancel(self, uuid: bytes, account: str, *, key: str) -> int:
@@ -41,7 +42,7 @@ class AccountMail:
     async def retry(self, uuid: bytes, account: str, *, key: str) -> int:
         """Now, of those that wait for another try; what is scheduled stays so."""
         which = Filter(uuid=uuid, account=account, standing=Standing.BACKOFF, limit=_ALL)
-        return self._done("retry", uuid, key, await self._store.retry(which, self._clock.now_ms()))
+        return self._done("retry", uuid, key, await self._queue.retry(which, self._clock.now_ms()))
 
     async def reschedule(self, uuid: bytes, account: str, start: Start, *, key: str) -> int:
         """Send a scheduled message at another time. Raises Refused besides (too far ahead)."""
@@ -51,12 +52,12 @@ class AccountMail:
             at = now
         elif at > now + LATEST_S * 1000:
             raise Refused(Reason.VALIDATION_ERROR, "send_at: must be within a year.", param="send_at")
-        return self._done("reschedule", uuid, key, await self._store.reschedule(uuid, account, at, now))
+        return self._done("reschedule", uuid, key, await self._queue.reschedule(uuid, account, at, now))
 
     async def _order(self, verb: Verb, uuid: bytes, account: str, key: str) -> int:
         which = Filter(uuid=uuid, account=account, limit=_ALL)
         order = Order(verb, f"by the key {key}")
-        return self._done(verb.value, uuid, key, await self._store.operate(which, order, self._clock.now_ms()))
+        return self._done(verb.value, uuid, key, await self._queue.operate(which, order, self._clock.now_ms()))
 
     def _done(self, verb: str, uuid: bytes, key: str, count: int) -> int:
         if count:

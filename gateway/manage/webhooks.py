@@ -8,7 +8,7 @@ the log, without the URL's path, in which some services keep a secret.
 
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
@@ -51,11 +51,12 @@ class Pings(Protocol):
 class Ways:
     """What is asked of the package that sends: `check_url` gives a URL as it will be asked for, `check_secret` raises
     ValueError for what cannot be one (text, whether it must be as Standard Webhooks has it), `write_secret` makes text
-    of bytes; `pings` asks an endpoint."""
+    of bytes; `words` gives the types of events that a format can tell of; `pings` asks an endpoint."""
 
     check_url: Callable[[str], str]
     check_secret: Callable[[str, bool], str]
     write_secret: Callable[[bytes], str]
+    words: Callable[[Format], Collection[EventType]]
     pings: Pings
 
 
@@ -111,7 +112,7 @@ class WebhookManager:
             url=url,
             format=format_,
             secret_wrapped=self._vault.wrap(endpoints.vault_label(uuid), secret.encode()),
-            types=_types(wish.types),
+            types=self._told(_types(wish.types), format_),
             keys=_filters("keys", wish.keys),
             tags=_filters("tags", wish.tags),
             final_only=bool(wish.final_only),
@@ -136,16 +137,19 @@ class WebhookManager:
         return await self._view(await self._get(account, reference))
 
     async def change(self, account: str | None, reference: str, wish: WebhookWish) -> dict[str, Any]:
-        """What is named of it. One with another URL must answer a ping again. Raises Refused, StoreError."""
+        """What is named of it. One with another URL must answer a ping again; one that was paused or disabled is so
+        again after it. Raises Refused, StoreError."""
         old = await self._get(account, reference)
         url = self._url(wish.url) if wish.url is not None else old.url
         format_ = _format(wish.format) if wish.format is not None else old.format
-        moved = url != old.url and old.state is not Standing.DISABLED
+        moved = url != old.url
+        if format_ is Format.NATIVE and old.format is not Format.NATIVE:
+            self._check_standard(old)
         record = replace(
             old,
             url=url,
             format=format_,
-            types=old.types if wish.types is None else _types(wish.types),
+            types=self._told(old.types if wish.types is None else _types(wish.types), format_),
             keys=old.keys if wish.keys is None else _filters("keys", wish.keys),
             tags=old.tags if wish.tags is None else _filters("tags", wish.tags),
             final_only=old.final_only if wish.final_only is None else wish.final_only,
@@ -156,7 +160,7 @@ class WebhookManager:
             raise _unknown()
         _tell("changed", record)
         if moved:
-            return await self._tested(record)
+            return await self._tested(record, old)
         return await self._changed(record)
 
     async def remove(self, account: str | None, reference: str) -> dict[str, Any]:
@@ -250,11 +254,14 @@ class WebhookManager:
         _tell(f"is {state.value}", record)
         return await self._changed(record)
 
-    async def _tested(self, record: WebhookRecord) -> dict[str, Any]:
-        """After a ping: with `test`, what came of it."""
+    async def _tested(self, record: WebhookRecord, before: WebhookRecord | None = None) -> dict[str, Any]:
+        """After a ping: with `test`, what came of it. `before`: as it was at another URL."""
         await self.on_change(record.uuid)
         tried = await self._ways.pings.ping(record)
-        if not tried.error and await self._store.begin(record.uuid, self._clock.now_ms()):
+        now = self._clock.now_ms()
+        if not tried.error and before is not None and before.state in {Standing.PAUSED, Standing.DISABLED}:
+            await self._store.put_state(record.uuid, before.state, before.why, before.failing_since, now)
+        elif not tried.error and await self._store.begin(record.uuid, now):
             _tell("answered, and is active", record)
         return {**await self._changed(record), "test": webhookviews.test(tried)}
 
@@ -275,14 +282,27 @@ class WebhookManager:
             raise _invalid("cursor", "is none of this gateway's")
         return min(place, self._events.last)
 
+    def _told(self, types: tuple[EventType, ...], format_: Format) -> tuple[EventType, ...]:
+        """Refuses those of which the format can tell none: such an endpoint would be told nothing, ever."""
+        if types and set(types).isdisjoint(self._ways.words(format_)):
+            raise _invalid("types", f"the format {format_.value} has no word for any of these")
+        return types
+
     def _url(self, text: str) -> str:
         try:
             return self._ways.check_url(text)
         except ValueError as error:
             raise _invalid("url", str(error)) from None
 
+    def _check_standard(self, record: WebhookRecord) -> None:
+        secret = self._vault.unwrap(endpoints.vault_label(record.uuid), record.secret_wrapped).decode()
+        try:
+            self._ways.check_secret(secret, True)
+        except ValueError:
+            raise _invalid("format", "its secret is none of this format: rotate it first") from None
+
     def _secret(self, given: str | None, format_: Format) -> str:
-        if not given:
+        if given is None:
             return self._ways.write_secret(secrets.token_bytes(32))
         try:
             return self._ways.check_secret(given, format_ is Format.NATIVE)

@@ -34,7 +34,7 @@ def tags(given: Sequence[str], offered: str = "") -> str:
 
 def with_offered(given: tuple[str, ...], offered: str) -> tuple[str, ...]:
     """Tags, and the one that a recipient can unsubscribe from: of mail without it nothing would be held back."""
-    return given if offered in {"", ALL_MAIL} or offered in given else (*given, offered)
+    return given if not offered or offered == ALL_MAIL or offered in given else (*given, offered)
 
 
 def track(text: str) -> int:

@@ -18,6 +18,7 @@ _LINE_OUT: Final = 76  # RFC 2045, 6.8
 _LINES_PER_PIECE: Final = PIECE_BYTES // (_LINE_OUT + 2)
 # Cutting by struct is one call in C for a whole piece.
 _CUT: Final = struct.Struct(f"{_LINE_OUT}s" * _LINES_PER_PIECE)
+_FOLD: Final = struct.Struct(f"{_LINE_OUT}s" * 64)
 _HIGH: Final = bytes(range(128, 256))
 _SPACE_TOO_FAR: Final = re.compile(rb"^([^\n]{74,75})(=20|=09)$", re.MULTILINE)
 MOSTLY_ASCII: Final = 6  # one octet in so many: from there on base64 is shorter than quoted-printable
@@ -53,9 +54,17 @@ def encode_base64(data: bytes) -> list[bytes]:
     for start in range(0, len(data) - step, step):
         encoded = binascii.b2a_base64(data[start : start + step], newline=False)
         chunks.append(b"\r\n".join(_CUT.unpack(encoded)) + b"\r\n")
-    rest = binascii.b2a_base64(data[len(chunks) * step :], newline=False)
-    chunks.append(b"\r\n".join([rest[i : i + _LINE_OUT] for i in range(0, len(rest), _LINE_OUT)]))
+    chunks.append(_folded(binascii.b2a_base64(data[len(chunks) * step :], newline=False)))
     return chunks
+
+
+def _folded(encoded: bytes) -> bytes:
+    whole = len(encoded) - len(encoded) % _FOLD.size
+    lines: list[bytes] = []
+    for some in _FOLD.iter_unpack(memoryview(encoded)[:whole]):
+        lines += some
+    lines += [encoded[i : i + _LINE_OUT] for i in range(whole, len(encoded), _LINE_OUT)]
+    return b"\r\n".join(lines)
 
 
 def is_seven_bit(data: bytes) -> bool:

@@ -122,7 +122,8 @@ class Braking:
         if trip is None:
             return None
         await self._write(trip)
-        self._released[key] = await self._source.release(trip, note, self._clock.now_ms())
+        number = await self._source.release(trip, note, self._clock.now_ms())
+        self._released[key] = max(number, self._released.get(key, 0))  # 0: another one let it go at the same time
         self._trips.pop(key, None)
         self._held.pop(key, None)
         log.info("the key %s is not braked any more: %s", key, note or "an operator let it go")
@@ -215,7 +216,6 @@ class Braking:
                     outcomes[one.hour] = all_ + one.all, hard + one.hard
             if stretch.released in self._held:
                 self._held[stretch.released].outcomes.clear()
-            self._released.pop(stretch.released, None)
         for principal in wanted:
             await self._check_bounces(principal)
 
@@ -224,8 +224,8 @@ class Braking:
         held = self._held.get(name)
         if held is None or brakes is None or brakes.bounces is None or name in self._trips:
             return
-        if name in self._released:
-            return  # what is counted may be from before
+        if self._released.get(name, 0) > (self._counted or 0):
+            return  # what is counted is from before
         first = self._clock.now_ms() // _HOUR_MS - WINDOW_H
         for hour in [hour for hour in held.outcomes if hour < first]:
             del held.outcomes[hour]

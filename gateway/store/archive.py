@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from gateway.events import EventType, State
+from gateway.events import State
 from gateway.runtime import id_at
-from gateway.store import db
+from gateway.store import db, eventlog
 from gateway.store.db import Cursor
 from gateway.store.eventlog import LoggedEvent
 from gateway.store.readers import Readers
@@ -22,6 +22,7 @@ from gateway.store.views import Views
 NEWEST: Final = (1 << 63) - 1
 SLICE_MESSAGES: Final = 1000  # looked at in one read: about 5 ms
 SEARCH_SLICES: Final = 5  # of one search
+PAGE_RECIPIENTS: Final = 2000  # of a page of several messages
 _DAY_MS: Final = 86_400_000  # by how much an id may be ahead of its time: where the clock was set back
 
 
@@ -70,7 +71,8 @@ class Archive:
         self._sql = db.load("archive")
 
     async def search(self, account: str, which: MailFilter, *, after: int, limit: int) -> MailPage:
-        """Up to `limit` messages older than the id `after` (NEWEST: from the newest). Raises StoreError."""
+        """Up to `limit` messages older than the id `after` (NEWEST: from the newest), fewer where they have very many
+        recipients. Raises StoreError."""
         found: list[MessageView] = []
         position: int | None = after
         if which.before is not None:
@@ -80,7 +82,7 @@ class Archive:
             read = partial(self._slice, account=account, which=which, below=position, limit=limit - len(found))
             views, position = await self._readers.read(read)
             found += views
-            if position is None or len(found) == limit:
+            if position is None or len(found) == limit or _weight(found) >= PAGE_RECIPIENTS:
                 break
         return MailPage(tuple(found), position)
 
@@ -104,23 +106,32 @@ class Archive:
         lowest = boundary[0][0] if boundary else 0
         conditions = (account, below, lowest, *_conditions(which), limit)
         rows = cursor.execute(self._sql["archive_slice"], conditions).fetchall()
-        views = [self._views.message(cursor, uuid, account) for _, uuid in rows]
+        views: list[MessageView] = []
+        for number, uuid in rows:
+            view = self._views.message(cursor, uuid, account)
+            if view is not None:
+                views.append(view)
+            if len(views) == limit or _weight(views) >= PAGE_RECIPIENTS:
+                return views, number
         following = lowest if boundary else None
-        if len(rows) == limit:
-            following = rows[-1][0]
-        elif following is not None and which.since is not None and following < id_at(which.since - _DAY_MS):
+        if following is not None and which.since is not None and following < id_at(which.since - _DAY_MS):
             following = None  # all that is left is older
-        return [view for view in views if view is not None], following
+        return views, following
 
     def _content(self, cursor: Cursor, uuid: bytes, account: str) -> StoredContent | None:
         rows = cursor.execute(self._sql["archive_content"], (uuid, account)).fetchall()
         return StoredContent(*rows[0]) if rows else None
 
     def _events(self, cursor: Cursor, uuid: bytes, account: str, after: int, limit: int) -> list[LoggedEvent] | None:
-        rows = cursor.execute(self._sql["archive_events"], (uuid, account, after, limit)).fetchall()
-        if not rows and not cursor.execute(self._sql["archive_known"], (uuid, account)).fetchall():
+        found = eventlog.following(cursor, self._sql["archive_events"], after, limit, (uuid, account))
+        if not found and not cursor.execute(self._sql["archive_known"], (uuid, account)).fetchall():
             return None
-        return [LoggedEvent(seq, EventType(type_), *rest) for seq, type_, *rest in rows]
+        return found
+
+
+def _weight(views: Sequence[MessageView]) -> int:
+    """How many recipients they have: of so many an answer is made in the event loop."""
+    return sum(len(view.recipients) for view in views)
 
 
 def _conditions(which: MailFilter) -> Sequence[object]:

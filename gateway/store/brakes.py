@@ -129,15 +129,14 @@ class StoredBrakes:
         return await self._readers.read(partial(self._count, after=after))
 
     def _count(self, cursor: Cursor, after: int) -> Stretch:
-        newest = cursor.execute(self._sql["brakes_newest"]).fetchall()[0][0] or 0
-        last = min(newest, after + STRETCH)
-        if last <= after:
+        last = cursor.execute(self._sql["brakes_stretch"], (after, STRETCH)).fetchall()[0][0]
+        if last is None:
             return Stretch(after, (), "")
         released = cursor.execute(self._sql["brakes_released"], (after, last)).fetchall()
         name = ""
         if released:
             last, data = released[0]
-            name = msgspec.json.decode(data, type=_BrakeData).key
+            name = _key_of(data)
         rows = cursor.execute(self._sql["brakes_outcomes"], (after, last)).fetchall()
         return Stretch(last, tuple(Outcomes(*row) for row in rows), name)
 
@@ -156,3 +155,11 @@ class StoredBrakes:
             return [change(tx) for _ in calls]
 
         return await self._writer.submit(verb, None)
+
+
+def _key_of(data: str) -> str:
+    """The key that an event is about; "" where the row is damaged."""
+    try:
+        return msgspec.json.decode(data, type=_BrakeData).key
+    except ValueError:
+        return ""

@@ -139,14 +139,22 @@ class Erasing:
         if rewritten:
             try:
                 await self._writer.rewrite()
-            except StoreFull:  # it needs as much room again in the log
+            except StoreFull:  # it needs as much room again in the log, and that is full now
                 rewritten = False
+                await self._empty_log()
+        try:
+            await self._give_back()
+        except StoreFull:  # the sweep does it, when there is room
+            rewritten = False
+        return await self._empty_log() and rewritten
+
+    async def _give_back(self) -> None:
+        """All free pages."""
         for _ in range(_PAGES_STEPS):
             began = time.monotonic()
             if not await self._writer.submit(self._work.give_back, None):
-                break
+                return
             await rest(began)
-        return await self._empty_log() and rewritten
 
     async def _empty_log(self) -> bool:
         for _ in range(_LOG_TRIES):

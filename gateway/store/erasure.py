@@ -25,13 +25,14 @@ _CANCEL: Final = Order(Verb.CANCEL, text="the recipient was erased")
 @dataclass(frozen=True, slots=True)
 class Removed:
     """What was removed, or would be. `recipients` are those of messages that stay, `changed` rows in which a word
-    stands in place of the address now."""
+    stands in place of the address now, `later` contents that go once nobody is waiting for them."""
 
     messages: int = 0
     recipients: int = 0
     events: int = 0
     changed: int = 0
     contents: int = 0
+    later: int = 0
     idempotency: int = 0
     webhooks: int = 0
     suppressions: int = 0
@@ -145,8 +146,8 @@ class Erasure:
         if texts != found.texts:
             tx.cursor.execute(self._sql["erasure_message_change"], (number, *texts))
             changed += 1
-        contents = self._content(tx, found, step) if found.is_addressed(person) else 0
-        return Removed(recipients=len(theirs), events=events, webhooks=webhooks, changed=changed, contents=contents)
+        content = self._content(tx, found, step) if found.is_addressed(person) else Removed()
+        return content + Removed(recipients=len(theirs), events=events, webhooks=webhooks, changed=changed)
 
     def _events_of(self, tx: Transaction, number: int, theirs: set[int], person: Person) -> tuple[int, int, int]:
         """(events removed, webhooks' rows removed, events changed)"""
@@ -161,17 +162,15 @@ class Erasure:
         tx.cursor.executemany(self._sql["erasure_event_change"], changed)
         return len(own), self._webhooks(tx, own), len(changed)
 
-    def _content(self, tx: Transaction, found: Letter, step: Wanted) -> int:
+    def _content(self, tx: Transaction, found: Letter, step: Wanted) -> Removed:
         """Now, or by the sweep once it is neither to be sent nor to be told of."""
-        theirs = found.theirs(step.person)
-        is_open = any(one.is_open for one in found.recipients if one not in theirs)
-        if is_open or tx.one(self._sql["erasure_told"], (found.id,)) is not None:
+        if found.is_awaited(step.person) or tx.one(self._sql["erasure_told"], (found.id,)) is not None:
             tx.cursor.execute(self._sql["erase_add"], (step.now, found.id))
-            return 1
+            return Removed(later=1)
         (stored,) = tx.one(self._sql["pieces_stored"], (found.id,)) or (0,)
         for name in ("content_delete", "pieces_delete"):
             tx.cursor.execute(self._sql[name], (found.id,))
-        return int(stored > 0)
+        return Removed(contents=int(stored > 0))
 
     def _event(self, tx: Transaction, step: Wanted, seq: int) -> Removed:
         row = tx.one(self._sql["erasure_event"], (seq,))
@@ -215,4 +214,7 @@ def would_be(found: Letter, person: Person) -> Removed:
     theirs = found.theirs(person)
     if len(theirs) == len(found.recipients):
         return Removed(messages=1)
-    return Removed(recipients=len(theirs), contents=int(found.is_addressed(person)), changed=int(not theirs))
+    goes, awaited = found.is_addressed(person), found.is_awaited(person)
+    return Removed(
+        recipients=len(theirs), contents=int(goes and not awaited), later=int(goes and awaited), changed=int(not theirs)
+    )

@@ -66,13 +66,13 @@ class EventLog:
             return []
         limit = min(limit, MOST_ROWS)
         if account is None:
-            question = partial(_read, sql=self._sql["log_all"], values=(after, limit))
+            question = partial(following, sql=self._sql["log_all"], after=after, limit=limit)
         else:
-            question = partial(_read, sql=self._sql["log_of_account"], values=(after, limit, account))
+            question = partial(following, sql=self._sql["log_of_account"], after=after, limit=limit, more=(account,))
         return await self._readers.read(question)
 
     async def one(self, seq: int) -> LoggedEvent | None:
-        found = await self._readers.read(partial(_read, sql=self._sql["log_one"], values=(seq,)))
+        found = await self._readers.read(partial(_one, sql=self._sql["log_one"], seq=seq))
         return found[0] if found else None
 
     async def before(self, at: int) -> int:
@@ -92,8 +92,20 @@ class EventLog:
                 await commit.wait(left)
 
 
-def _read(cursor: Cursor, sql: str, values: Sequence[object]) -> list[LoggedEvent]:
-    return [_event(row) for row in cursor.execute(sql, values).fetchall() if row[1] in _KNOWN]
+def following(cursor: Cursor, sql: str, after: int, limit: int, more: tuple[object, ...] = ()) -> list[LoggedEvent]:
+    """The next `limit` events by a statement of this form; fewer only at the end: others stand for damaged rows."""
+    found: list[LoggedEvent] = []
+    while True:
+        wanted = limit - len(found)
+        rows = cursor.execute(sql, (after, wanted, *more)).fetchall()
+        found += [_event(row) for row in rows if row[1] in _KNOWN]
+        if len(found) == limit or len(rows) < wanted:
+            return found
+        after = rows[-1][0]
+
+
+def _one(cursor: Cursor, sql: str, seq: int) -> list[LoggedEvent]:
+    return [_event(row) for row in cursor.execute(sql, (seq,)).fetchall() if row[1] in _KNOWN]
 
 
 def _place(cursor: Cursor, sql: str, values: Sequence[object]) -> int:

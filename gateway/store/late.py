@@ -63,6 +63,13 @@ class _Found(NamedTuple):
     sender: str
 
 
+class _Known(NamedTuple):
+    """The recipients of a message: the only one, 0 where there are several; and each by what it may be named."""
+
+    only: int
+    by_address: dict[str, int]
+
+
 class Late:
     """Used in the writer's thread only. `terms` say how long what people wish is heeded."""
 
@@ -94,10 +101,10 @@ class Late:
 
     def settle(self, tx: Transaction, calls: Sequence[Sequence[Heard]]) -> list[list[bool]]:
         """Write what several callers heard; of each report, whether it changed anything."""
-        known: dict[int, list[Row]] = {}  # recipients of a message: a notification may be about a thousand of them
+        known: dict[int, _Known] = {}  # of a message: a notification may be about a thousand of its recipients
         return [[self._one(tx, heard, known) for heard in call] for call in calls]
 
-    def _one(self, tx: Transaction, heard: Heard, known: dict[int, list[Row]]) -> bool:
+    def _one(self, tx: Transaction, heard: Heard, known: dict[int, _Known]) -> bool:
         recipient = heard.recipient or self._recipient(tx, heard, known)
         row = tx.one(self._sql["late_find"], (heard.message, recipient)) if recipient else None
         if row is None:
@@ -114,15 +121,17 @@ class Late:
                 return self._fetched(tx, heard, recipient, found)
         raise ValueError(f"{heard.type} is not heard of later")
 
-    def _recipient(self, tx: Transaction, heard: Heard, known: dict[int, list[Row]]) -> int:
+    def _recipient(self, tx: Transaction, heard: Heard, known: dict[int, _Known]) -> int:
         """The row it is about: of a message that has several, the one with an address that is named; 0 where nothing
         says which."""
-        rows = known.get(heard.message)
-        if rows is None:
-            rows = known[heard.message] = tx.all(self._sql["late_recipients"], (heard.message, MOST_RECIPIENTS))
-        if len(rows) == 1:
-            return int(rows[0][0])
-        return _named(rows, heard.addresses)
+        recipients = known.get(heard.message)
+        if recipients is None:
+            rows = tx.all(self._sql["late_recipients"], (heard.message, MOST_RECIPIENTS))
+            recipients = known[heard.message] = _known(rows)
+        if recipients.only:
+            return recipients.only
+        by_address = recipients.by_address
+        return next((by_address[one.lower()] for one in heard.addresses if one and one.lower() in by_address), 0)
 
     def _bounced(self, tx: Transaction, heard: Heard, recipient: int, found: _Found) -> bool:
         if found.state != State.DELIVERED:
@@ -238,13 +247,13 @@ def look(cursor: Cursor, sql: Statements, *, message: int, recipient: int) -> Lo
     return Looked(uuid, unsubscribe, address, bool(in_hand))
 
 
-def _named(rows: Sequence[Row], addresses: Sequence[str]) -> int:
-    """Among (id, address, orcpt): whom the first address names that names anybody, in whatever case."""
+def _known(rows: Sequence[Row]) -> _Known:
+    """Of (id, address, orcpt)."""
     by_address: dict[str, int] = {}
     for id_, address, original in rows:
         by_address.setdefault(address.lower(), id_)
         by_address.setdefault(original.partition(";")[2].lower(), id_)
-    return next((by_address[one.lower()] for one in addresses if one and one.lower() in by_address), 0)
+    return _Known(int(rows[0][0]) if len(rows) == 1 else 0, by_address)
 
 
 def _tag(heard: Heard) -> str:

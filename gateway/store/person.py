@@ -85,6 +85,11 @@ class Letter:
             person.is_(one.address) or person.is_in(one.orcpt) for one in self.recipients
         )
 
+    def is_awaited(self, person: Person) -> bool:
+        """Whether somebody else is still to get it."""
+        theirs = self.theirs(person)
+        return any(one.is_open for one in self.recipients if one not in theirs)
+
     @property
     def texts(self) -> tuple[str, ...]:
         """What else may name a person, in the order of `erasure_message_change`."""

@@ -102,6 +102,8 @@ class Result(msgspec.Struct, frozen=True, gc=False):
     note: str = ""  # why: a hint for people ("TLS failed, sent in clear")
     possible_duplicate: bool = False
     dsn_passed: bool = False  # delivered to a host that promised to notify (RFC 3461, 5.2.1): nothing is left to tell
+    source: str = ""  # the route's own local address and name, "" where it has none
+    ehlo: str = ""
 
 
 class Attempt(msgspec.Struct, frozen=True, gc=False):

@@ -35,6 +35,7 @@ _ENDS: Final = {
     State.DELIVERED: notify.SUCCESS,
     State.BOUNCED: notify.FAILURE,
     State.FAILED: notify.FAILURE,
+    State.SUPPRESSED: notify.FAILURE,
 }
 
 

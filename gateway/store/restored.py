@@ -1,13 +1,15 @@
 """A database that was restored from a backup: its queue is that of an earlier moment, and is marked so.
 
 Guarantees: what was queued at the backup may have been delivered after it, so it is `possible_duplicate` from here on;
-mail that is to be delivered at most once is held, with an event that says why; all of it or nothing is written. It does
-not decide whether the rest is delivered: who restores does. Time went on since the backup: what is past its own is
+mail that is to be delivered at most once is held, with an event that says why; a `quiet` one tells no webhook anything
+until an operator resumes it. All of it or nothing is written. It does not decide whether the rest is delivered: who
+restores does. Time went on since the backup: what is past its own is
 counted, and left to the next start, which fails it.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -21,21 +23,24 @@ from gateway.store.settlement import EventData
 ONCE_NOTE: Final = (
     "restored from a backup: it may have been delivered since, and this mail is to be delivered at most once"
 )
+PAUSED_NOTE: Final = "restored from a backup"
 Answer = TypeVar("Answer")
 _MOVES: Final = ("once_leave_ready", "once_leave_waiting", "once_leave_leased", "once_hold")
 
 
 @dataclass(frozen=True, slots=True)
 class Doubts:
-    """How many recipients are marked, and how many of them are held because they are to get it at most once."""
+    """How many recipients are marked, and how many of them are held because they are to get it at most once; how many
+    webhooks are paused."""
 
     marked: int
     held: int
+    paused: int = 0
 
 
-def mark(database: Path, now: int) -> Doubts:
+def mark(database: Path, now: int, *, quiet: bool = False) -> Doubts:
     """Mark what is in doubt in a database of the current schema that nobody else has open. Raises StoreError."""
-    return _ask(database, _mark, now)
+    return _ask(database, partial(_mark, quiet=quiet), now)
 
 
 def past(database: Path, now: int) -> int:
@@ -56,7 +61,7 @@ def _ask(database: Path, question: Callable[[Database, db.Statements, int], Answ
         opened.close()
 
 
-def _mark(database: Database, sql: db.Statements, now: int) -> Doubts:
+def _mark(database: Database, sql: db.Statements, now: int, *, quiet: bool) -> Doubts:
     database.begin()
     tx = Transaction(database.cursor())
     tx.all(sql["doubt"], (now,))
@@ -68,8 +73,12 @@ def _mark(database: Database, sql: db.Statements, now: int) -> Doubts:
     said = msgspec.json.encode(EventData(note=ONCE_NOTE)).decode()
     tx.all(sql["once_told"], (now, _number(tx, sql["last_event"]), said))
     held = _number(tx, sql["once_count"])
+    paused = 0
+    if quiet:
+        tx.all(sql["webhooks_pause"], (now, PAUSED_NOTE))
+        paused = _number(tx, "SELECT changes()")
     database.commit()
-    return Doubts(marked, held)
+    return Doubts(marked, held, paused)
 
 
 def _past(database: Database, sql: db.Statements, now: int) -> int:

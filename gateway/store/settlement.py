@@ -42,6 +42,8 @@ class EventData(msgspec.Struct, omit_defaults=True):
     next_at: int = 0
     note: str = ""
     possible_duplicate: bool = False
+    source: str = ""
+    ehlo: str = ""
 
 
 class _Refusal(NamedTuple):
@@ -247,6 +249,8 @@ class Settlement:
                 next_at=result.next_at,
                 note=_clean(result.note) if result.note else "",
                 possible_duplicate=doubtful,
+                source=result.source,
+                ehlo=result.ehlo,
             )
         ).decode()
 

@@ -78,7 +78,7 @@ class WebhookStore:
         await self._change(add)
 
     async def change(self, record: WebhookRecord, at: int) -> bool:
-        """URL, format, filters and state. False where it is gone."""
+        """URL, format and filters, and that it is pending. False where it is gone."""
         values = (
             record.uuid,
             record.url,
@@ -120,14 +120,15 @@ class WebhookStore:
         return await self._change(remove)
 
     async def rewind(self, uuid: bytes, cursor: int, at: int) -> bool:
-        """All events behind that place are to be delivered again. False where it is gone."""
+        """All events behind that place are to be delivered again; where it is behind that itself, it goes on from where
+        it is. False where it is gone."""
 
         def rewind(tx: Transaction) -> bool:
             row = tx.one(self._sql["webhook_rewind"], (uuid, cursor, at))
             if row is None:
                 return False
             for name in ("webhook_parked_drop_after", "webhook_dead_drop_after"):
-                tx.cursor.execute(self._sql[name], (row[0], cursor))
+                tx.cursor.execute(self._sql[name], row)
             return True
 
         return await self._change(rewind)

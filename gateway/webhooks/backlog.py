@@ -13,9 +13,9 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
+from urllib.parse import urlsplit
 
-import msgspec
-
+from gateway import eventview
 from gateway.config import Webhooks
 from gateway.store import webhook as endpoints
 from gateway.store.eventlog import LoggedEvent
@@ -27,6 +27,7 @@ WINDOW: Final = 100  # events in hand
 AT_ONCE: Final = 8  # requests
 BROKEN: Final = 8  # failures in a row, after which an endpoint is asked one thing at a time
 PROBE_MS: Final = 300_000  # so often a broken endpoint is asked something new
+HERE_MS: Final = 3_600_000  # so long it must have failed in this process before it is disabled
 SKIPPED: Final = 10_000  # events that nobody wanted, after which the cursor is written all the same
 
 
@@ -57,6 +58,7 @@ class Backlog:
         self._ready: deque[Item] = deque()  # heads of chains that were never tried
         self._timed: list[tuple[int, int]] = []  # (time, seq) of heads that are parked
         self._failing_since = record.failing_since
+        self._failing_here: int | None = None  # the same, as far as it was seen here
         self._failures = BROKEN if record.failing_since is not None else 0
         self._probe_at = 0
         self._quiet_until = 0
@@ -77,10 +79,20 @@ class Backlog:
         resumed = record.state is Standing.ACTIVE and not self.active
         self.record = record
         if resumed:
-            self._failing_since = record.failing_since
+            self._failing_since, self._failing_here = record.failing_since, None
             self._failures = self._quiet_until = 0
             self._recover(now)
             self._is_changed = True
+
+    def set_back(self, now: int) -> None:
+        """The clock went back, perhaps far: what waits for a time by the old one is due."""
+        self._quiet_until = min(self._quiet_until, now)
+        self._probe_at = min(self._probe_at, now)
+        if self._failing_since is not None:
+            self._failing_since = min(self._failing_since, now)
+        if self._failing_here is not None:
+            self._failing_here = min(self._failing_here, now)
+        self._recover(now)
 
     # What it is told
 
@@ -125,8 +137,8 @@ class Backlog:
             and event.type in (record.types or formats.SHAPES[record.format].types)
             and event.type in formats.SHAPES[record.format].types
             and not (record.final_only and event.type.intermediate)
-            and (not record.keys or event.key in record.keys)
-            and (not record.tags or not set(record.tags).isdisjoint(_tags(event.tags)))
+            and (not record.keys or eventview.key_of(event) in record.keys)
+            and (not record.tags or not set(record.tags).isdisjoint(eventview.tags_of(event)))
         )
 
     # What is to be sent
@@ -163,6 +175,8 @@ class Backlog:
         self._failures += 1
         if self._failing_since is None:
             self._failing_since = now
+        if self._failing_here is None:
+            self._failing_here = now
         self._quiet_until = max(self._quiet_until, now + int(schedule.quiet_s(answer, now) * 1000))
         if self._is_over(answer, now, terms):
             self._park(item, now)
@@ -294,7 +308,7 @@ class Backlog:
         if self.broken:
             self._recover(now)
         self._failures = 0
-        self._failing_since = None
+        self._failing_since = self._failing_here = None
 
     def _recover(self, now: int) -> None:
         """It is there again: what waits for its next time, hours from now perhaps, is due."""
@@ -303,15 +317,19 @@ class Backlog:
             if head.parked and not head.flying and head.next_at > now:
                 head.next_at = now
                 self._changed[head.seq] = Parked(head.seq, max(0, head.chain), head.attempts, now)
+                self._is_changed = True
                 self._arm(head)
 
     def _is_over(self, answer: Answer, now: int, terms: Webhooks) -> bool:
         """Whether it is to be told nothing any more."""
         assert self._failing_since is not None
+        assert self._failing_here is not None
         failing_s = (now - self._failing_since) / 1000
+        # Not by the time that we were not there, after which it may need a while itself.
+        here_s = (now - self._failing_here + max(0, int(terms.disable_after_s * 1000) - HERE_MS)) / 1000
         if answer.outcome is Outcome.GONE:
             why = "it answered 410 Gone"
-        elif failing_s >= terms.disable_after_s:
+        elif min(failing_s, here_s) >= terms.disable_after_s:
             why = f"it failed for {failing_s / 3600:.0f} hours; the last time: {answer.words}"
         else:
             return False
@@ -321,14 +339,7 @@ class Backlog:
         return True
 
     def _event(self) -> str:
+        """Without the URL's path: who reads events need not know what some services keep secret there."""
         record = self.record
-        told = {"webhook_id": endpoints.show(record.uuid), "url": record.url, "reason": self._disabled}
-        return json.dumps(told)
-
-
-def _tags(text: str) -> list[str]:
-    """None of a damaged row."""
-    try:
-        return msgspec.json.decode(text, type=list[str])
-    except ValueError:
-        return []
+        place = urlsplit(record.url)._replace(path="", query="").geturl()
+        return json.dumps({"webhook_id": endpoints.show(record.uuid), "url": place, "reason": self._disabled})

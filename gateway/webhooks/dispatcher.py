@@ -11,21 +11,20 @@ import contextlib
 import heapq
 import logging
 import random
-from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.config import Webhooks
 from gateway.errors import StoreError
 from gateway.metrics import Metrics
 from gateway.runtime import Clock, Supervisor
-from gateway.store import webhook as endpoints
 from gateway.store.eventlog import EventLog, LoggedEvent
-from gateway.store.vault import Vault
+from gateway.store.vault import Vault, VaultError
 from gateway.store.webhook import Standing, WebhookRecord
 from gateway.store.webhooks import WebhookStore
 from gateway.tokens import Tokens
-from gateway.webhooks import formats
+from gateway.webhooks import endpoint, formats, schedule
 from gateway.webhooks.backlog import Backlog, Item
+from gateway.webhooks.endpoint import Endpoint
 from gateway.webhooks.figures import WebhookFigures
 from gateway.webhooks.schedule import Answer, Outcome
 from gateway.webhooks.sender import CONNECTIONS, Sender
@@ -35,35 +34,13 @@ GATHER_S: Final = 0.05  # events that come together are read together
 FOLLOW_S: Final = 60.0
 REST_S: Final = 0.02  # between reads of those that are behind
 WRITE_RETRY_S: Final = 5.0
+LAST_WRITE_S: Final = 2.0  # waited at the end for a write that is under way
+STEP_MS: Final = 60_000  # a clock that goes back so far was set
 SPARE: Final = CONNECTIONS // 4  # requests that only endpoints without any may have
 LONGEST_WAIT_S: Final = 60.0
 UNREADABLE: Final = (StoreError, ValueError)  # a damaged row must not end the daemon
 
 log = logging.getLogger("gateway.webhooks")
-
-
-@dataclass(slots=True, eq=False)
-class _Endpoint:
-    backlog: Backlog
-    secret: str = field(repr=False)
-    old_secret: str | None = field(repr=False)
-    saving: bool = False
-    stuck: bool = False  # what came of requests cannot be written now: no more are made
-    timer: int | None = None
-    tasks: "set[asyncio.Task[None]]" = field(default_factory=set)
-
-    @property
-    def record(self) -> WebhookRecord:
-        return self.backlog.record
-
-    @property
-    def name(self) -> str:
-        return endpoints.show(self.record.uuid)
-
-    def secrets(self, now: int) -> list[str]:
-        until = self.record.old_until
-        old = [self.old_secret] if self.old_secret is not None and until is not None and now < until else []
-        return [self.secret, *old]
 
 
 class Dispatcher:
@@ -93,7 +70,7 @@ class Dispatcher:
         self._supervisor = supervisor
         self._figures = figures or WebhookFigures(Metrics())
         self._rng = rng or random.Random()  # noqa: S311 - spreads load, guards nothing
-        self._endpoints: dict[int, _Endpoint] = {}
+        self._endpoints: dict[int, Endpoint] = {}
         self._tail = 0  # the shared reader is there
         self._any_active = asyncio.Event()
         self._any_behind = asyncio.Event()
@@ -102,11 +79,16 @@ class Dispatcher:
         self._timers: list[tuple[int, int]] = []
         self._in_flight = 0
         self._stopping = False
+        self._changing = asyncio.Lock()
+        self._seen = clock.now_ms()
 
     async def start(self) -> None:
         """Raises StoreError."""
         for record in await self._store.all():
-            await self._load(record)
+            try:
+                await self._load(record)
+            except VaultError:
+                log.error("the database is damaged: webhook %d cannot be read; see docs/baddays.md", record.id)  # noqa: TRY400 - the row says it all
         self._watch()
         self._figures.endpoints.read = self._count_states
         self._figures.parked.read = lambda: {(): sum(one.backlog.parked for one in self._endpoints.values())}
@@ -121,6 +103,11 @@ class Dispatcher:
 
     async def changed(self, uuid: bytes) -> None:
         """Somebody made, changed or removed an endpoint. Raises StoreError."""
+        async with self._changing:  # what was read first must not be put in place last
+            await self._adopt(uuid)
+        self._watch()
+
+    async def _adopt(self, uuid: bytes) -> None:
         record = await self._store.one(uuid)
         known = next((one for one in self._endpoints.values() if one.record.uuid == uuid), None)
         if record is None:
@@ -130,9 +117,8 @@ class Dispatcher:
             await self._load(record)
         else:
             known.backlog.adopt(record, self._clock.now_ms())
-            known.secret, known.old_secret = self._unwrap(record)
+            known.secrets = endpoint.unwrap(self._vault, record)
             self._touch(known)
-        self._watch()
 
     def kick(self) -> None:
         """Time has passed."""
@@ -149,8 +135,11 @@ class Dispatcher:
                 task.cancel()
             if late:
                 await asyncio.wait(late)
+        if writes_now := [one.saving for one in self._endpoints.values() if one.saving is not None and not one.stuck]:
+            await asyncio.wait(writes_now, timeout=LAST_WRITE_S)
+        # Nothing passes a write that may fail: its place in the log would be behind what was not written.
         now = self._clock.now_ms()
-        found = [one.backlog.progress(now, whole=True) for one in self._endpoints.values() if not one.stuck]
+        found = [one.backlog.progress(now, whole=True) for one in self._endpoints.values() if one.saving is None]
         writes = [self._store.save(progress) for progress in found if progress is not None]
         # What cannot be written is told again: at least once.
         await asyncio.gather(*writes, return_exceptions=True)
@@ -163,18 +152,11 @@ class Dispatcher:
 
     async def _load(self, record: WebhookRecord) -> None:
         parked = await self._store.parked(record.id)
-        secret, old_secret = self._unwrap(record)
-        backlog = Backlog(record, parked, self._rng)
-        self._endpoints[record.id] = one = _Endpoint(backlog, secret, old_secret)
+        backlog, now = Backlog(record, parked, self._rng), self._clock.now_ms()
+        if any(one.next_at > now + schedule.longest_ms(self._config.retry_s) for one in parked):  # by another clock
+            backlog.set_back(now)
+        self._endpoints[record.id] = one = Endpoint(backlog, endpoint.unwrap(self._vault, record))
         self._touch(one)
-
-    def _unwrap(self, record: WebhookRecord) -> tuple[str, str | None]:
-        old = record.old_secret_wrapped
-        label = endpoints.vault_label(record.uuid)
-        return (
-            self._vault.unwrap(label, record.secret_wrapped).decode(),
-            self._vault.unwrap(label, old).decode() if old is not None else None,
-        )
 
     def _watch(self) -> None:
         """Whether anybody is to be told anything."""
@@ -187,11 +169,11 @@ class Dispatcher:
             self._any_active.set()
         self._any_behind.set()
 
-    def _touch(self, one: _Endpoint) -> None:
+    def _touch(self, one: Endpoint) -> None:
         self._touched[one.record.id] = None
         self._kicked.set()
 
-    def _is_current(self, one: _Endpoint) -> bool:
+    def _is_current(self, one: Endpoint) -> bool:
         return self._endpoints.get(one.record.id) is one
 
     # Reading
@@ -230,11 +212,11 @@ class Dispatcher:
             if any(map(self._is_behind, self._endpoints.values())):
                 self._any_behind.set()
 
-    def _is_behind(self, one: _Endpoint) -> bool:
+    def _is_behind(self, one: Endpoint) -> bool:
         backlog = one.backlog
         return backlog.active and backlog.position < self._tail and backlog.room > 0 and not one.stuck
 
-    async def _read_for(self, one: _Endpoint) -> None:
+    async def _read_for(self, one: Endpoint) -> None:
         backlog, tail = one.backlog, self._tail
         start, account = backlog.position, one.record.account or None
         limit = READ_ROWS if backlog.room > READ_ROWS // 4 else READ_ROWS // 4
@@ -242,7 +224,7 @@ class Dispatcher:
         if backlog.position == start and self._offer(one, events) and len(events) < limit:
             backlog.position = max(backlog.position, tail)  # all there was up to there was seen
 
-    def _offer(self, one: _Endpoint, events: list[LoggedEvent]) -> bool:
+    def _offer(self, one: Endpoint, events: list[LoggedEvent]) -> bool:
         """Whether it took all of them."""
         backlog = one.backlog
         for event in events:
@@ -270,6 +252,7 @@ class Dispatcher:
 
     def _send_due(self) -> None:
         now = self._clock.now_ms()
+        self._look_at_clock(now)
         while self._timers and self._timers[0][0] <= now:
             at, id_ = heapq.heappop(self._timers)
             if (one := self._endpoints.get(id_)) is not None and one.timer == at:
@@ -280,7 +263,14 @@ class Dispatcher:
             if one is None or self._send_of(one, now):
                 del self._touched[id_]
 
-    def _send_of(self, one: _Endpoint, now: int) -> bool:
+    def _look_at_clock(self, now: int) -> None:
+        if now < self._seen - STEP_MS:
+            for one in self._endpoints.values():
+                one.backlog.set_back(now)
+                self._touch(one)
+        self._seen = now
+
+    def _send_of(self, one: Endpoint, now: int) -> bool:
         """Start what is due of an endpoint; False where it must wait for others' requests."""
         if self._stopping or one.stuck:
             return True
@@ -295,17 +285,17 @@ class Dispatcher:
             task.add_done_callback(one.tasks.discard)
         return False
 
-    def _has_place(self, one: _Endpoint) -> bool:
+    def _has_place(self, one: Endpoint) -> bool:
         free = CONNECTIONS - self._in_flight
         return free > (SPARE if one.backlog.in_flight else 0)
 
-    def _wake_later(self, one: _Endpoint, now: int) -> None:
+    def _wake_later(self, one: Endpoint, now: int) -> None:
         at = one.backlog.wake_at()
         if at is not None and at > now and (one.timer is None or at < one.timer):
             one.timer = at
             heapq.heappush(self._timers, (at, one.record.id))
 
-    async def _deliver(self, one: _Endpoint, item: Item) -> None:
+    async def _deliver(self, one: Endpoint, item: Item) -> None:
         backlog = one.backlog
         try:
             await self._try(one, item)
@@ -324,34 +314,40 @@ class Dispatcher:
         self._any_behind.set()
         self._save_soon(one)
 
-    async def _try(self, one: _Endpoint, item: Item) -> None:
+    async def _try(self, one: Endpoint, item: Item) -> None:
         record = one.record
+        if not one.backlog.active:  # somebody was faster
+            one.backlog.release(item, 0)
+            return
         event = item.event or await self._events.one(item.seq)
         if event is None:
             one.backlog.drop(item, self._clock.now_ms(), "the event is no longer known")
+            self._gave_up(one, "it is no longer known")
             return
         payload = formats.payload(record.format, event, self._tokens)
         if payload is None:
             one.backlog.skip(item)
             return
-        secrets = one.secrets(self._clock.now_ms())
+        secrets = one.secrets.good(self._clock.now_ms())
         attempt = item.attempts + 1
         self._finish(one, item, await self._sender.post(record.url, record.format, payload, secrets, attempt=attempt))
 
-    def _finish(self, one: _Endpoint, item: Item, answer: Answer) -> None:
+    def _finish(self, one: Endpoint, item: Item, answer: Answer) -> None:
         self._figures.requests.at(answer.outcome.value).value += 1
         if not one.backlog.finish(item, answer, self._clock.now_ms(), self._config):
-            self._figures.given_up.value += 1
-            log.warning("the webhook %s was not told of an event: %s", one.name, answer.words)
+            self._gave_up(one, answer.words)
+
+    def _gave_up(self, one: Endpoint, why: str) -> None:
+        self._figures.given_up.value += 1
+        log.warning("the webhook %s was not told of an event: %s", one.name, why)
 
     # Writing
 
-    def _save_soon(self, one: _Endpoint) -> None:
-        if not one.saving and not self._stopping:
-            one.saving = True
-            self._supervisor.start(self._save(one), name="webhook: save")
+    def _save_soon(self, one: Endpoint) -> None:
+        if one.saving is None and not self._stopping:
+            one.saving = self._supervisor.start(self._save(one), name="webhook: save")
 
-    async def _save(self, one: _Endpoint) -> None:
+    async def _save(self, one: Endpoint) -> None:
         """One write at a time: what happens meanwhile is in the next."""
         try:
             while (progress := one.backlog.progress(self._clock.now_ms())) is not None:
@@ -367,11 +363,12 @@ class Dispatcher:
                         break
                 if progress.disabled and kept:
                     log.error("the webhook %s is disabled: %s", one.name, progress.disabled)
+                if progress.disabled or not kept:  # somebody changed it meanwhile, or may have
                     with contextlib.suppress(StoreError):
-                        await self.changed(one.record.uuid)  # somebody may have changed it meanwhile
+                        await self.changed(one.record.uuid)
                     self._watch()
         finally:
-            one.saving = False
+            one.saving = None
             if one.stuck:
                 one.stuck = False
                 self._touch(one)

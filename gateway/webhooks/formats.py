@@ -82,8 +82,13 @@ _CLOUDMAILS: Final = {
 }
 
 
+def _cloudmails_name(event: LoggedEvent, facts: Mapping[str, Any]) -> str | None:
+    """None of what there is no word for: what a machine fetched is neither opened nor clicked by anybody."""
+    return None if event.uuid is None or facts.get("machine") else _CLOUDMAILS.get(event.type)
+
+
 def _cloudmails(event: LoggedEvent, _tokens: Tokens) -> tuple[str, Any] | None:
-    name = _CLOUDMAILS.get(event.type)
+    name = _cloudmails_name(event, _decoded(event.data))
     if name is None or event.uuid is None:
         return None
     return name, {
@@ -103,10 +108,10 @@ def _cloudmails_ping(_id: str, webhook: str, at: int) -> tuple[str, Any]:
 
 
 def _nested(event: LoggedEvent, _tokens: Tokens) -> tuple[str, Any] | None:
-    name = _CLOUDMAILS.get(event.type)
+    facts = _decoded(event.data)
+    name = _cloudmails_name(event, facts)
     if name is None or event.uuid is None:
         return None
-    facts = _decoded(event.data)
     data: dict[str, Any] = {"message_id": show_id("msg_", event.uuid), "recipient": event.address}
     if name == "bounced":
         data |= {

@@ -8,7 +8,7 @@ from gateway.store import webhook as endpoints
 from gateway.store.vault import Vault
 from gateway.store.webhook import Tried, WebhookRecord
 from gateway.store.webhooks import WebhookStore
-from gateway.webhooks import formats
+from gateway.webhooks import endpoint, formats
 from gateway.webhooks.sender import Sender
 
 
@@ -25,8 +25,8 @@ class Pinger:
         """`error` is "" where it answered with a success. Raises StoreError."""
         now = self._clock.now_ms()
         payload = formats.ping(record.format, show_id("evt_", uuid7(now)), endpoints.show(record.uuid), now)
-        secret = self._vault.unwrap(endpoints.vault_label(record.uuid), record.secret_wrapped).decode()
-        answer = await self._sender.post(record.url, record.format, payload, [secret], attempt=1)
+        secrets = endpoint.unwrap(self._vault, record).good(now)
+        answer = await self._sender.post(record.url, record.format, payload, secrets, attempt=1)
         error = "" if answer.delivered else answer.words
         tried = Tried(0, now, 1, answer.status, answer.took_ms, error)
         await self._store.tried(record.id, tried)

@@ -63,6 +63,11 @@ def next_at(attempts: int, pauses_s: Sequence[float], answer: Answer, now: int, 
     return now + int(max(pause_s, wish_s(answer, now)) * 1000)
 
 
+def longest_ms(pauses_s: Sequence[float]) -> int:
+    """No time that `next_at` gives is further ahead."""
+    return int(max((*(pause * (1 + JITTER) for pause in pauses_s), LONGEST_QUIET_S)) * 1000)
+
+
 def quiet_s(answer: Answer, now: int) -> float:
     """For how long the endpoint wants to be asked nothing at all."""
     return wish_s(answer, now) if answer.status in _QUIET else 0.0

@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -158,13 +158,16 @@ async def test_heartbeats_go_past_what_is_not_wanted(
     assert stream.comments
 
 
-async def test_a_key_that_is_revoked_hears_no_more(
-    listen: Listen, mailing: Api, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("change", [None, {"account": "another"}, {"scopes": frozenset({"send"})}])
+async def test_a_key_that_is_revoked_or_another_one_hears_no_more(
+    listen: Listen, mailing: Api, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any] | None
 ) -> None:
     monkeypatch.setattr(eventstream, "HEARTBEAT_S", 0.01)
     stream = await listen()
     await stream.chunk()
-    del mailing.door.keys["full"]
+    key = mailing.door.keys.pop("full")
+    if change is not None:
+        mailing.door.keys["full"] = replace(key, **change)
     await stream.ends()
     assert mailing.server._service.feeds.count == 0
 

@@ -153,6 +153,8 @@ async def test_two_secrets_while_it_is_rotated(desk: Desk, receiver: Receiver) -
     for secret in (made["secret"], rotated["secret"]):
         Webhook(secret).verify(told.body, told.headers)
     assert len(told.headers["webhook-signature"].split()) == 2
+    assert (await desk.data("POST", f"{one}/test"))["test"]["ok"] is True
+    Webhook(made["secret"]).verify(receiver.asked[-1].body, receiver.asked[-1].headers)
     await desk.data("POST", f"{one}/rotate", {"overlap": "0s"})
     await desk.world.accept("bob@example.com", account="full-account")
     await desk.world.told(receiver, 2)

@@ -99,6 +99,8 @@ async def taken(store: SqliteStore, due: Due) -> set[Sent]:
             )
         except StoreError:
             continue  # not delivered
+        if not due.route:
+            continue  # its name is lost: no route is called so, and nothing is sent
         for one in claimed.recipients:
             found.add((one.address, claimed.envelope_sender, due.route, due.domain, str(content)))
     return found

@@ -15,7 +15,7 @@ from pathlib import Path
 
 _CALLS = (
     "openat,open,creat,write,pwrite64,writev,pwritev,fsync,fdatasync,ftruncate,"
-    "rename,renameat,renameat2,unlink,unlinkat,sendto,sendmsg"
+    "link,linkat,rename,renameat,renameat2,unlink,unlinkat,sendto,sendmsg"
 )
 _LINE = re.compile(r"^(?P<pid>\d+)\s+(?:(?P<call>\w+)\((?P<args>.*)|<\.\.\. (?P<resumed>\w+) resumed>(?P<rest>.*))$")
 _RESULT = re.compile(r"^(?P<args>.*)\)\s+= (?P<value>-?\d+)(?P<path><[^>]*>)?")
@@ -98,6 +98,12 @@ class Disk:
     def renamed(self, old: str, new: str) -> None:
         if (file := self._files.pop(old, None)) is not None:
             self._files[new] = file
+
+    def linked(self, old: str, new: str) -> None:
+        """The same file under another name, which is not durable before its directory is."""
+        if (file := self._files.get(old)) is not None:
+            self._files[new] = file
+            file.named = False
 
     def image(self, target: Path, *, rng: random.Random | None = None, strict: bool = False) -> None:
         """Write what survives to `target`: nothing unsynced, or with `rng` a random part of it."""
@@ -199,6 +205,9 @@ def _perform(disk: Disk, call: _Call) -> None:
             disk.opened(call.result_path, truncate="O_TRUNC" in call.args or call.name == "creat")
     elif call.name.startswith("unlink"):
         disk.removed(_resolve(call.args, call.strings[0]))
+    elif call.name.startswith("link"):
+        old, new = call.strings[:2]
+        disk.linked(_resolve(call.args, old), _resolve(call.args, new))
     elif call.name.startswith("rename"):
         old, new = call.strings[:2]
         disk.renamed(_resolve(call.args, old), _resolve(call.args, new))

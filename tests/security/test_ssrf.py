@@ -264,6 +264,31 @@ async def test_the_certificate_is_verified(place: Place, tmp_path: Path) -> None
             assert delivered or answer.error == "its certificate cannot be verified"
 
 
+NOT_PUBLIC = [
+    "192.0.0.192",  # whatever this Python's table says
+    "192.0.0.9",
+    "192.88.99.1",
+    "168.63.129.16",
+    "169.254.169.254",
+    "100.100.100.200",
+    "198.18.0.1",
+    "240.0.0.1",
+    "::ffff:192.0.0.192",
+    "64:ff9b::c000:c0",
+    "64:ff9b:1::1",
+    "2002:c000:c0::1",
+    "3fff::1",
+    "fd00:ec2::254",
+    "fec0::1",
+]
+
+
+@pytest.mark.parametrize("address", NOT_PUBLIC)
+def test_s8_what_is_nobodys_on_the_internet(address: str) -> None:
+    assert not netguard.is_public(address)
+    assert not Guard().allows(address)
+
+
 GUARD = Guard(ports=frozenset({443}), high_ports=True)
 
 

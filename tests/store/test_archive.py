@@ -1,7 +1,11 @@
 """An account's own mail: found by what it is, a page at a time, and nobody else's."""
 
 import hashlib
+from contextlib import closing
+from functools import partial
+from pathlib import Path
 
+import apsw
 import pytest
 
 from gateway.events import EventType, State
@@ -144,3 +148,33 @@ async def test_events_of_a_message(store: Store, post: Post, now: Now) -> None:
     assert await store.archive.events(message.uuid, "acme", after=events[1].seq, limit=10) == []
     assert await store.archive.events(message.uuid, "other", after=0, limit=10) is None
     assert await store.archive.events(bytes(16), "acme", after=0, limit=10) is None
+
+
+async def test_damaged_events_are_passed_over(store: Store, post: Post, tmp_path: Path) -> None:
+    """Also where they fill a page: who goes on is not stuck before them."""
+    message = post.message(*(f"a{number}@example.com" for number in range(6)))
+    await store.enqueue(message)
+    with closing(apsw.Connection(str(next(tmp_path.glob("*.db"))))) as foreign:
+        foreign.execute("UPDATE event SET type = 'acceptee' WHERE seq BETWEEN 2 AND 4")
+    for read in (
+        partial(store.event_log.read, account="acme"),
+        store.event_log.read,
+        lambda after, limit: store.archive.events(message.uuid, "acme", after=after, limit=limit),
+    ):
+        assert [event.seq for event in await read(0, 2) or ()] == [1, 5]
+        assert [event.seq for event in await read(1, 1) or ()] == [5]
+        assert [event.seq for event in await read(0, 9) or ()] == [1, 5, 6]
+    assert await store.event_log.one(3) is None
+
+
+async def test_a_page_of_large_messages_is_a_short_one(
+    store: Store, post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "PAGE_RECIPIENTS", 5)
+    for number in range(4):
+        await store.enqueue(post.message(*(f"a{n}@example.com" for n in range(3)), subject=str(number)))
+    first = await store.archive.search("acme", MailFilter(), after=NEWEST, limit=10)
+    assert [view.subject for view in first.messages] == ["3", "2"]
+    assert first.after is not None
+    second = await store.archive.search("acme", MailFilter(), after=first.after, limit=10)
+    assert [view.subject for view in second.messages] == ["1", "0"]

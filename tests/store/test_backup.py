@@ -18,6 +18,7 @@ from gateway.store.backupfile import BackupFileError, Manifest
 from gateway.store.queue import Attempt
 from gateway.store.shown import Filter
 from gateway.store.sqlite import SqliteStore
+from gateway.store.webhook import Format, NewWebhook, Standing
 from tests.store.mail import HOUR_MS, LEASE_MS, MINUTE_MS, START_MS, Now, Post, attempt, claim_all, destination
 
 MANIFEST = Manifest(
@@ -277,3 +278,21 @@ async def test_what_is_to_be_delivered_at_most_once_is_held(tmp_path: Path, now:
 def _only(whole: Attempt, recipient: int) -> Attempt:
     """The part of an attempt that is about one recipient."""
     return replace(whole, results=tuple(one for one in whole.results if one.recipient == recipient))
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+async def test_a_trial_tells_no_program_anything(tmp_path: Path, now: Now, *, quiet: bool) -> None:
+    path = tmp_path / "queue.db"
+    store = await SqliteStore.open(path, clock=now.clock)
+    before = [Standing.ACTIVE, Standing.PENDING, Standing.DISABLED]
+    for uuid, state in zip((b"a" * 16, b"p" * 16, b"d" * 16), before, strict=True):
+        await store.webhooks.add(
+            NewWebhook(uuid, "", "https://a.test/", Format.NATIVE, b"w", (), (), (), False, START_MS), most=9
+        )
+        await store.webhooks.put_state(uuid, state, "", None, START_MS)
+    await store.close()
+    assert restored.mark(path, START_MS, quiet=quiet).paused == (1 if quiet else 0)
+    store = await SqliteStore.open(path, clock=now.clock)
+    after = [Standing.PAUSED if quiet else Standing.ACTIVE, *before[1:]]
+    assert [one.state for one in await store.webhooks.all()] == after
+    await store.close()

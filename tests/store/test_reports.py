@@ -55,6 +55,8 @@ def with_result(of: Attempt, result: Result) -> Attempt:
     [
         (State.BOUNCED, FAILURE, FAILURE),
         (State.FAILED, BY_SMTP, FAILURE),
+        (State.SUPPRESSED, BY_SMTP, FAILURE),
+        (State.SUPPRESSED, 0, None),
         (State.DELIVERED, SUCCESS, SUCCESS),
         (State.DELIVERED, EVERYTHING | ASKED, SUCCESS),
         (State.DELIVERED, BY_SMTP, None),

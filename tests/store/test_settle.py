@@ -49,6 +49,19 @@ async def test_delivered(store: Store, post: Post, now: Now) -> None:
     assert not await store.counts()
 
 
+async def test_the_address_and_name_that_a_route_has_of_its_own_are_in_the_event(
+    store: Store, post: Post, now: Now
+) -> None:
+    message = post.message()
+    await store.enqueue(message)
+    (claimed,) = await claim_all(store, UNTIL)
+    tried = attempt(claimed, State.DELIVERED, at=now.ms)
+    result = replace(tried.results[0], source="192.0.2.7", ehlo="out.example.org")
+    await store.settle([replace(tried, results=(result,))])
+    data = json.loads((await store.events(message.uuid))[-1].data)
+    assert (data["source"], data["ehlo"]) == ("192.0.2.7", "out.example.org")
+
+
 async def test_content_is_erased_with_the_last_delivery(store: Store, post: Post, now: Now) -> None:
     message = post.message("a@example.com", "b@example.net", "c@example.org")
     await store.enqueue(message)

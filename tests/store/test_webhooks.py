@@ -44,7 +44,14 @@ async def test_a_record_comes_back_as_it_went(store: SqliteStore, post: Post) ->
     again = await store.webhooks.one(UUID)
     assert again is not None
     assert (again.secret_wrapped, again.old_secret_wrapped, again.old_until) == (b"n", b"w", 5)
+    assert await store.webhooks.put_state(UUID, Standing.DISABLED, "gone", None, START_MS)
+    assert await store.webhooks.change(again, START_MS)  # as it was read before
+    again = await store.webhooks.one(UUID)
+    assert again is not None
+    assert (again.state, again.why) == (Standing.DISABLED, "gone")
     assert await store.webhooks.remove(UUID)
+    await store.webhooks.tried(again.id, Tried(0, START_MS, 1, 200, 1, ""))  # a test was under way
+    assert await store.webhooks.attempts(again.id, 9) == []
     assert not await store.webhooks.remove(UUID)
     assert len(await store.webhooks.all()) == 1
 
@@ -69,6 +76,10 @@ async def test_progress_is_of_its_epoch_and_never_goes_back(store: SqliteStore, 
     assert one is not None
     assert (one.cursor, one.epoch) == (3, 1)
     assert await store.webhooks.counts(1) == (0, 1)  # what is told again is not told twice
+    assert await store.webhooks.rewind(UUID, 5, START_MS)
+    one = await store.webhooks.one(UUID)
+    assert one is not None
+    assert (one.cursor, one.epoch) == (3, 2)  # what it was not told yet is not left out
     assert await store.webhooks.revive(UUID, START_MS) == 1
     assert [(one.seq, one.attempts) for one in await store.webhooks.parked(1)] == [(1, 0)]
     assert not await store.webhooks.save(progress(77, 9))

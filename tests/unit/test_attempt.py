@@ -229,6 +229,16 @@ async def test_no_ipv6_without_a_route_for_it() -> None:
         assert at.dns.asked("one.test", "AAAA") == 0
 
 
+async def test_the_address_and_name_that_the_route_has_of_its_own_are_told() -> None:
+    """Of who spoke, and of who was not reached."""
+    for host, state in (({}, State.DELIVERED), (None, State.DEFERRED)):
+        async with hosts(host) as (one,):
+            for own in (("127.0.0.1", "out.example.org"), ("", "")):
+                async with desk([direct(one, source=own[0] or None, ehlo=own[1] or None)]) as at:
+                    result = await at.one("example.test")
+                assert (result.state, result.source, result.ehlo) == (state, *own)
+
+
 # Places nobody answers for
 
 

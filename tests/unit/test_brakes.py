@@ -1,11 +1,14 @@
 """Brakes of keys over a real store: what trips them, what is written, what lets a key go."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 from msgspec import structs
 
@@ -58,10 +61,12 @@ class Bench:
         self.braking = self.made()
         await self.braking.load()
 
-    async def outcomes(self, *, delivered: int = 0, bounced: int = 0, scope: Scope = Scope.RECIPIENT) -> None:
+    async def outcomes(
+        self, *, delivered: int = 0, bounced: int = 0, scope: Scope = Scope.RECIPIENT, door: str = "http"
+    ) -> None:
         """Mail of the key, and what became of it."""
         addresses = [f"a{number}@example.com" for number in range(delivered + bounced)]
-        await self.store.enqueue(self.post.message(*addresses))
+        await self.store.enqueue(structs.replace(self.post.message(*addresses), door=door))
         (claimed,) = await claim_all(self.store, self.now.ms + LEASE_MS)
         tried = attempt(claimed, State.DELIVERED, at=self.now.ms)
         refused = {"state": State.BOUNCED, "event": EventType.BOUNCED, "scope": scope}
@@ -226,6 +231,68 @@ async def test_bounces_before_a_release_are_forgiven(bench: Bench) -> None:
     await bench.outcomes(delivered=1, bounced=20)
     await bench.braking.look()
     assert "24 of 125" in await bench.braking.judge(key, ["a@example.com"])
+
+
+async def test_a_release_that_comes_twice_at_once(bench: Bench) -> None:
+    """The second one changes nothing, and does not keep the brake open."""
+    key = bench.key(bounces=0.1)
+    await bench.outcomes(bounced=60)
+    await bench.braking.look()
+    both = await asyncio.gather(bench.braking.release("shop", ""), bench.braking.release("shop", ""))
+    assert all(both)
+    await bench.braking.look()
+    await asyncio.gather(bench.braking.release("shop", ""), bench.braking.look())
+    assert await bench.braking.judge(key, ["a@example.com"]) == ""
+    await bench.outcomes(bounced=60)
+    await bench.braking.look()
+    assert "60 of 60" in await bench.braking.judge(key, ["a@example.com"])
+
+
+async def test_a_brake_that_another_one_has_let_go(bench: Bench) -> None:
+    key = bench.key(bounces=0.1)
+    await bench.outcomes(bounced=60)
+    await bench.braking.look()
+    trip = bench.braking.trip_of("shop")
+    assert trip is not None
+    await bench.store.brakes.release(trip, "", bench.now.ms)
+    await bench.braking.look()
+    assert await bench.braking.release("shop", "") == trip
+    await bench.outcomes(bounced=60)
+    await bench.braking.look()
+    assert "60 of 60" in await bench.braking.judge(key, ["a@example.com"])
+
+
+async def test_notifications_that_bounce_are_not_the_keys(bench: Bench) -> None:
+    key = bench.key(bounces=0.1)
+    await bench.outcomes(delivered=60, bounced=4)
+    await bench.outcomes(bounced=30, door="dsn")
+    await bench.braking.look()
+    assert await bench.braking.judge(key, ["a@example.com"]) == ""
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"scope": 1}', "[]"])
+async def test_a_damaged_event_does_not_end_the_count(bench: Bench, text: str) -> None:
+    key = bench.key(bounces=0.1)
+    await bench.outcomes(bounced=70)
+    trip = Trip("other", "acme", "volume", "", bench.now.ms)
+    await bench.store.brakes.trip(trip)
+    await bench.store.brakes.release(trip, "", bench.now.ms)
+    with closing(apsw.Connection(str(bench.path))) as foreign:
+        foreign.execute("UPDATE event SET data = ? WHERE type IN ('accepted', 'brake_released')", (text,))
+        foreign.execute("UPDATE event SET data = ? WHERE seq % 70 = 0 AND type = 'bounced'", (text,))
+    await bench.braking.look()
+    assert "of 70" in await bench.braking.judge(key, ["a@example.com"])
+
+
+async def test_a_gap_in_the_log_is_no_long_way(bench: Bench) -> None:
+    """Events from before a restart with much higher numbers, or long after what was removed."""
+    key = bench.key(bounces=0.1)
+    await bench.outcomes(bounced=60)
+    with closing(apsw.Connection(str(bench.path))) as foreign:
+        foreign.execute("UPDATE event SET seq = seq + (1 << 50)")
+    await bench.restart()
+    await bench.braking.look()
+    assert "60 of 60" in await bench.braking.judge(key, ["a@example.com"])
 
 
 async def test_bounces_of_other_keys(bench: Bench) -> None:

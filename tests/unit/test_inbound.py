@@ -1,7 +1,10 @@
 """Mail that comes back becomes facts, or is refused, or says nothing: by address, sender and content."""
 
+import asyncio
 import io
 import logging
+import threading
+import time
 
 import pytest
 
@@ -278,3 +281,24 @@ async def _logged(content: bytes) -> list[str]:
 
 def _ids(subject: Subject) -> tuple[int, int]:
     return subject.message, subject.recipient
+
+
+async def test_reports_are_read_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The threads are everybody's, and anybody may send."""
+    lock, overlaps = threading.Lock(), []
+    read = reports.read
+
+    def one(content: bytes, tokens: Tokens) -> reports.Report:
+        free = lock.acquire(blocking=False)
+        overlaps.append(not free)
+        try:
+            time.sleep(0.02)  # long enough for another to begin
+            return read(content, tokens)
+        finally:
+            if free:
+                lock.release()
+
+    monkeypatch.setattr(reports, "read", one)
+    taking = inbound(MemoryStore())
+    await asyncio.gather(*[taking.take(BOUNCE, "", returned.QMAIL, peer="192.0.2.9") for _ in range(4)])
+    assert overlaps == [False] * 4

@@ -4,6 +4,7 @@ import base64
 import email
 import email.policy
 import re
+import threading
 from collections.abc import AsyncIterator
 from email.message import EmailMessage
 from typing import Any
@@ -12,6 +13,7 @@ import dkim as dkimpy
 import pytest
 from msgspec import structs
 
+from gateway.delivery import attempt, forming
 from gateway.delivery import personal as personal_module
 from gateway.delivery.envelope import Offer
 from gateway.delivery.errand import Errand
@@ -40,7 +42,7 @@ HTML = (
 )
 TARGET = "https://shop.test/?a=1&b=2"
 MAIL = HEADER + b"Content-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n" + HTML
-ATTACHMENT = base64.encodebytes(bytes(range(256)) * 2000).replace(b"\n", b"\r\n")
+ATTACHMENT = base64.encodebytes(bytes(range(256)) * 1200).replace(b"\n", b"\r\n")
 LARGE = (
     HEADER
     + b'Content-Type: multipart/mixed; boundary="b"\r\n\r\n--b\r\nContent-Type: text/html; charset=utf-8\r\n\r\n'
@@ -187,6 +189,41 @@ async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
     assert [await read(number) for number in (2, 1, 3, 1, 2, 3)] == [3, 2, 3, 2, 3, 3]
 
 
+class Watched(Tokens):
+    """`threads` are those in which the targets of links were sealed."""
+
+    def __init__(self) -> None:
+        super().__init__(b"s" * SECRET_BYTES)
+        self.threads: set[int] = set()
+
+    def click(self, subject: Subject, target: str) -> str:
+        self.threads.add(threading.get_ident())
+        return super().click(subject, target)
+
+
+LINK = f'<a href="{TARGET}">x</a>\r\n'.encode()
+
+
+@pytest.mark.parametrize(
+    ("more", "alone"),
+    [
+        (b"", True),
+        ((b"x" * 78 + b"\r\n") * (forming.THREAD_BYTES // 80 + 1), False),
+        (LINK * forming.THREAD_HOLES, False),
+    ],
+    ids=["small", "large", "many links"],
+)
+async def test_a_large_text_does_not_hold_up_the_loop(more: bytes, *, alone: bool) -> None:
+    tokens = Watched()
+    content = MAIL + more
+    mail = message(content)
+    forms = Personal(tokens, public_url=URL, return_path_of=returning().return_path)
+    form = await forms.form(mail, mail.recipients[0], content, NEVER)
+    assert (tokens.threads == {threading.get_ident()}) is alone
+    check(form, await whole(form))
+    assert set(links_in(await whole(form))) == {(Subject(7, 0), TARGET)}
+
+
 @pytest.mark.parametrize(
     ("url", "back", "track", "unsubscribe", "each", "field"),
     [
@@ -234,9 +271,12 @@ async def test_a_message_with_a_signature_is_not_touched_and_says_so() -> None:
 async def test_a_public_url_that_changes_meanwhile_is_not_mixed_in() -> None:
     forms = personal()
     mail = message(LARGE, "b@example.test", "c@example.test", unsubscribe="*")
+    reads: list[int] = []
 
     async def stream() -> AsyncIterator[bytes]:
-        forms.reconfigure(None)
+        reads.append(1)
+        if len(reads) > 1:  # the header is read
+            forms.reconfigure(None)
         async for piece in streaming(LARGE)():
             yield piece
 
@@ -245,6 +285,21 @@ async def test_a_public_url_that_changes_meanwhile_is_not_mixed_in() -> None:
     assert links_in(text) == [(Subject(7, 0), TARGET)]
     again = await forms.form(mail, mail.recipients[0], None, stream)
     assert links_in(await whole(again)) == []
+
+
+async def test_a_public_url_that_comes_meanwhile_is_that_of_what_is_remembered() -> None:
+    forms = personal(public_url=None)
+    mail = message(LARGE, "b@example.test", "c@example.test", unsubscribe="*")
+
+    async def stream() -> AsyncIterator[bytes]:
+        if forms._public_url is None:
+            forms.reconfigure(URL)
+            await forms.form(mail, mail.recipients[1], None, streaming(LARGE))
+        async for piece in streaming(LARGE)():
+            yield piece
+
+    form = await forms.form(mail, mail.recipients[0], None, stream)
+    assert links_in(await whole(form)) == [(Subject(7, 0), TARGET)]
 
 
 async def test_a_signed_part_is_no_reason_where_only_unsubscribing_is_offered() -> None:
@@ -361,6 +416,21 @@ async def test_two_recipients_have_two_transactions_and_signatures(
         assert {"list-unsubscribe", "list-unsubscribe-post"} <= set(re.sub(r"\s", "", signed).split(":"))
         assert f"SIZE={len(text)}" in transaction.mail
         assert offers is OFFERS or text.isascii()
+
+
+async def test_what_takes_long_is_written_down_before_the_next_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempt, "EACH_S", 0.0)
+    mail = message(MAIL, "b@example.test", "c@example.test", "d@example.test")
+    async with hosts({}) as (host,), desk([direct(host)], zone=ONE) as at:
+        at.couriers.personal = personal()
+        carrier = at.carrier()
+        (made,) = await carrier.deliver(mail)
+        carrier.close()
+        assert len(host.transactions) == 1
+    first, *others = made.results
+    assert (first.state, first.attempts) == (State.DELIVERED, 1)
+    assert [(one.state, one.event, one.attempts) for one in others] == [(State.QUEUED, None, 0)] * 2
+    assert made.tried
 
 
 async def test_what_is_not_personal_shares_a_transaction() -> None:

@@ -35,6 +35,8 @@ def test_a_person_is_counted_and_erased(shell: Shell) -> None:
     assert "In a log with hashed addresses it is h:" in counted
     removed = shell.ok("erase", BOB.upper())
     assert removed.startswith("Removed:\n         1  recipients of messages to others, too\n         2  events\n")
+    assert "1  contents of messages that others still wait for, once they have them\n" in removed
+    assert "Ask again when the others have theirs" in removed
     assert shell.ok("erase", BOB).startswith("Removed:\n  nothing\n")
     assert shell.json("erase", "you@example.net", "--account", "nobody")["removed"]["messages"] == 0
     assert shell.json("erase", "you@example.net", "--account", "shop", "--wait", "0s")["removed"]["messages"] == 2

@@ -257,3 +257,68 @@ def test_what_no_rule_knows_is_nobodys_fault() -> None:
     assert (class_.value, scope.value) == ("Uncategorized", "content")
     assert reported.judge(0, "5.1.1", "")[1].value == "recipient"
     assert reported.judge(250, "4.4.1", "")[0].value == "NoAnswerFromHost"
+
+
+def _wordless(parts_of_text: int) -> bytes:
+    """A megabyte: a thousand recipients without a reply code, and text in which one could be found for each."""
+    said = [("text/plain", "550 a\r\n" * 600)] * parts_of_text
+    groups = "".join(
+        f"Final-Recipient: rfc822; {n}@example.net\nAction: failed\nStatus: 5.1.1\n\n" for n in range(1000)
+    )
+    return returned.report("delivery-status", [*said, ("message/delivery-status", groups)], "")
+
+
+def _in_a_codec(name: bytes) -> bytes:
+    """What the library for bounces and we decode by whatever charset is named."""
+    header = b"Content-Type: text/plain; charset=" + name + b"\nContent-Transfer-Encoding: 8bit\n\n"
+    return header + b"\xff" + b"a" * 20_000 + b"-" + b"9" * 1_000_000
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        _wordless(150),
+        _in_a_codec(b"punycode"),
+        _in_a_codec(b"-Punycode-"),
+        _in_a_codec(b'"p\\unycode"'),
+        _in_a_codec(b"idna"),
+    ],
+    ids=["words", "codec", "codec-spelled", "codec-escaped", "codec-idna"],
+)
+def test_a_megabyte_that_takes_minutes_to_read_as_it_wants_to_be_read(content: bytes) -> None:
+    report = reports.read(content, TOKENS)  # or the run never ends
+    assert report.complaint is None
+
+
+def test_the_words_about_each_recipient_are_those_behind_its_address() -> None:
+    text = "<bob@example.net>: 552 5.2.2 full\nAnn@example.net: 550 5.1.1 nobody\nann@example.net: 451 later\n"
+    groups = [
+        f"Final-Recipient: rfc822; {name}@example.net\nAction: failed\nStatus: 5.0.0\n" for name in ("ann", "bob")
+    ]
+    content = returned.report(
+        "delivery-status", [("text/plain", text), ("message/delivery-status", "\n" + "\n".join(groups))], ""
+    )
+    ann, bob = reports.read(content, TOKENS).failed
+    assert (ann.code, ann.enhanced, ann.text) == (550, "5.1.1", "550 5.1.1 nobody")
+    assert (bob.code, bob.text) == (552, "552 5.2.2 full")
+
+
+def test_a_complaint_that_bounces_is_a_bounce() -> None:
+    complaint = returned.complaint().decode().replace("\r\n", "\n")
+    status_of = "Final-Recipient: rfc822; abuse@example.net\nAction: failed\nStatus: 5.1.1\n"
+    content = returned.report(
+        "delivery-status",
+        [("text/plain", "No.\n"), ("message/delivery-status", "\n" + status_of), ("message/rfc822", complaint)],
+        "",
+        "outer",
+    )
+    report = reports.read(content, TOKENS)
+    assert report.complaint is None
+    assert [told.addresses for told in report.failed] == [("abuse@example.net",)]
+
+
+def test_the_kind_of_a_complaint_can_be_printed() -> None:
+    content = returned.complaint().replace(b"Feedback-Type: abuse", b"Feedback-Type: ab\x07use\xff")
+    complaint = reports.read(content, TOKENS).complaint
+    assert complaint is not None
+    assert complaint.kind == "abuse"

@@ -1,6 +1,6 @@
 """The sieve before the list of who is not sent to: never a false "no", few false "maybe"."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.store.sieve import FIRST_TEXTS, GROWTH, Layer, Sieve
@@ -14,6 +14,7 @@ def filled(count: int) -> Sieve:
     return sieve
 
 
+@settings(max_examples=30)
 @given(st.lists(st.text(), max_size=50))
 def test_what_was_added_is_never_denied(texts: list[str]) -> None:
     sieve = Sieve()

@@ -124,6 +124,10 @@ def test_a_file_that_cannot_be_read(shell: Shell) -> None:
         (b'Email Address\n"a@x.example"\n', [(2, "a@x.example")]),
         (b"status,email,created\n5.1.1,a@x.example,1700000000\n", [(2, "a@x.example")]),
         (b"\n\n  \na@x.example\n", [(4, "a@x.example")]),
+        (
+            b'\xef\xbb\xbfemail;name\r\na@x.example;"Ann, B"\r\nb@x.example;Bob\r\n',
+            [(2, "a@x.example"), (3, "b@x.example")],
+        ),
         (b"", []),
         (b"address\n", []),
     ],

@@ -66,8 +66,7 @@ async def test_many_messages_go_at_once_but_not_too_many(world: World, receiver:
         return OK
 
     receiver.answer = wait
-    for number in range(60):
-        await world.accept(f"{number}@example.com")
+    await asyncio.gather(*(world.accept(f"{number}@example.com") for number in range(60)))
     await world.until(lambda: receiver.at_once == AT_ONCE)
     gate.set()
     await world.told(receiver, 60)
@@ -98,8 +97,8 @@ async def test_one_that_is_behind_catches_up_past_what_it_does_not_want(world: W
     await world.manager.pause(None, made["id"])
     async with Receiver() as other:
         await world.add(other, account="")
-        for number in range(90):
-            await world.accept(f"{number}@example.com", account="acme" if number % 3 else "other")
+        accounts = ("other", "acme", "acme")
+        await asyncio.gather(*(world.accept(f"{one}@example.com", account=accounts[one % 3]) for one in range(90)))
         await world.settle()
         await world.told(other, 180)
         assert receiver.told == []

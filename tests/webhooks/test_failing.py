@@ -67,7 +67,7 @@ def said(what: bytes | None) -> Any:
 
 
 def packed() -> bytes:
-    content = gzip.compress(bytes(50_000_000))
+    content = gzip.compress(bytes(10_000_000), 1)
     return f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(content)}\r\n\r\n".encode() + content
 
 
@@ -246,7 +246,7 @@ async def test_gone_is_gone_at_once(world: World, receiver: Receiver, caplog: py
             await world.told(other, 1)
         assert other.told[0].json["data"] == {
             "webhook_id": made["id"],
-            "url": receiver.url,
+            "url": receiver.url.removesuffix("/hooks"),  # a path may be a secret
             "reason": "it answered 410 Gone",
         }
         assert f"the webhook {made['id']} is disabled: it answered 410 Gone" in caplog.text

@@ -89,6 +89,13 @@ def test_cloudmails_is_as_its_other_page_has_it() -> None:
         assert told["bounce_code"] == code
 
 
+@pytest.mark.parametrize("format_", [Format.CLOUDMAILS, Format.CLOUDMAILS_NESTED])
+def test_what_a_machine_fetched_nobody_opened(format_: Format) -> None:
+    for type_ in (EventType.OPENED, EventType.CLICKED):
+        assert body(format_, of(type_))
+        assert formats.payload(format_, of(type_, machine="a prefetcher"), TOKENS) is None
+
+
 def test_sendmux_has_the_vendors_members() -> None:
     bounced = body(Format.SENDMUX, of(EventType.BOUNCED, reply="550 5.1.1 no", bounce_class="InvalidRecipient"))
     assert bounced.keys() == {"id", "type", "team_public_id", "occurred_at", "data"}

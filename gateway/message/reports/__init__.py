@@ -5,6 +5,7 @@ Guarantees: pure; never an exception, whatever the bytes are; time linear in at 
 bounce. It does not know whose mail it was, but for tokens of our own in it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -46,7 +47,7 @@ def read(content: bytes, tokens: Tokens) -> Report:
     found = list(parts.walk(content))
     header = found[0].fields
     told = _told(found)
-    complaint = _complaint(found)
+    complaint = _complaint(found, bounced=bool(told))
     # A bounce may say that a program wrote it (Exim's do); only what is plainly somebody's answer is not looked at.
     if not told and complaint is None and not autoreply.is_plain(header):
         told = guessing.told(content, found)
@@ -64,23 +65,32 @@ def _told(found: list[Part]) -> list[Told]:
     """Of the outermost message that says anything: a bounce may quote mail that is one."""
     for part in found:
         if part.type in status.TYPES and (told := status.read(part)):
-            return [one if one.code else _with_words(one, found) for one in told]
+            # With a host's words out of the part for people, where the one for programs has none (OpenSMTPD's).
+            wordless = any(_is_wordless(one) for one in told)
+            said = guessing.words_by_address(found) if wordless else {}
+            return [_with_words(one, said) if _is_wordless(one) else one for one in told]
     return []
 
 
-def _with_words(told: Told, found: list[Part]) -> Told:
-    """With a host's words out of the part for people, where the one for programs has none (OpenSMTPD's)."""
-    said = guessing.words_about(told.addresses, found) if told.action is Action.FAILED else ""
-    if not said:
+def _is_wordless(told: Told) -> bool:
+    return told.action is Action.FAILED and not told.code
+
+
+def _with_words(told: Told, said: Mapping[str, str]) -> Told:
+    text = next((said[one.lower()] for one in told.addresses if one.lower() in said), "")
+    if not text:
         return told
-    code, enhanced = status.codes(said)
-    return replace(told, code=code, enhanced=enhanced or told.enhanced, text=said)
+    code, enhanced = status.codes(text)
+    return replace(told, code=code, enhanced=enhanced or told.enhanced, text=text)
 
 
-def _complaint(found: list[Part]) -> Complaint | None:
+def _complaint(found: list[Part], *, bounced: bool) -> Complaint | None:
+    """Of the outermost message as well: what came back may be a complaint that somebody sent through us."""
     for part in found:
         if part.type == feedback.TYPE:
             return feedback.read(part, _copied(found))
+        if bounced and part.type in status.TYPES:
+            return None
     return None
 
 

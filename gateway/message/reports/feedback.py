@@ -15,6 +15,8 @@ from gateway.message.reports.parts import Part
 TYPE: Final = "message/feedback-report"
 NOT_SPAM: Final = "not-spam"  # RFC 6430: the recipient takes it back
 
+_READ: Final = 20  # fields; there should be one
+_UNPRINTED: Final = re.compile(r"[^!-~]")
 _ADDRESS: Final = re.compile(r"[^\s<>,;\"()]{1,64}@[^\s<>,;\"()]{1,255}")
 
 
@@ -33,11 +35,11 @@ def read(part: Part, copied: Fields) -> Complaint:
     found = fields.read(part.data)
     named = [status.address(value) for value in fields.every(found, "original-rcpt-to")]
     reporter = fields.first(found, "reporting-mta") or fields.first(found, "user-agent")
-    kind = fields.first(found, "feedback-type").lower()[:40] or "abuse"
+    kind = _UNPRINTED.sub("", fields.first(found, "feedback-type").lower())[:40] or "abuse"
     return Complaint(kind, (*[one for one in named if one], *recipient(copied)), status.name(reporter))
 
 
 def recipient(copied: Fields) -> tuple[str, ...]:
     """Whom the copied message says it is for, where that is one address."""
-    found = {match for value in fields.every(copied, "to") for match in _ADDRESS.findall(value)}
+    found = {match for value in fields.every(copied, "to")[:_READ] for match in _ADDRESS.findall(value)}
     return tuple(found) if len(found) == 1 else ()

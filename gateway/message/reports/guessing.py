@@ -19,9 +19,15 @@ from gateway.message.reports.parts import Part
 from gateway.message.reports.status import Action, Told
 
 MAX_BYTES: Final = 64 * 1024
+MAX_LINES: Final = 2000  # the same: each line is looked at a hundred times
 MAX_BOUNDARIES: Final = 20  # words: the library's reader takes seconds for parts that are a thousand deep
 
+# The library decodes by whatever is named: one of Python's codecs (punycode) takes minutes.
+_CHARSET: Final = re.compile(
+    rb"charset(?![ \t]*=[ \t]*\"?(?:utf-8|us-ascii|iso-8859-\d{1,2}|windows-125\d)\b)", re.IGNORECASE
+)
 _SAID: Final = re.compile(r"(?<![\d.])[45]\d\d[ -](?:#?[45]\.\d{1,3}\.\d{1,3})?.*")
+_ADDRESS: Final = re.compile(r"[^\s@<>()\[\],;:\"']{1,64}@[^\s@<>()\[\],;:\"']{1,255}")
 _WORDS: Final = 500
 # What subjects of bounces begin with, in lower case.
 _SUBJECTS: Final = (
@@ -45,9 +51,10 @@ logging.getLogger("flufl.bounce").setLevel(logging.CRITICAL + 1)  # it tells of 
 
 def told(content: bytes, parts: list[Part]) -> list[Told]:
     """The recipients of whom a message says, in its own words, that they were refused or have to wait."""
-    shown = content[:MAX_BYTES]
+    shown = b"\n".join(content[:MAX_BYTES].split(b"\n", MAX_LINES)[:MAX_LINES])
     delayed: Iterable[bytes | str] = ()
     failed: Iterable[bytes | str] = ()
+    shown = _CHARSET.sub(b"x-harset", shown)
     if shown.lower().count(b"boundary") <= MAX_BOUNDARIES:
         with contextlib.suppress(Exception):  # seventeen heuristics over any bytes: one that fails has found nothing
             delayed, failed = bounce.all_failures(email.message_from_bytes(shown))
@@ -70,16 +77,22 @@ def _address(found: bytes | str) -> str:
     return status.address(fields.text(found) if isinstance(found, bytes) else found)
 
 
-def words_about(addresses: tuple[str, ...], parts: list[Part]) -> str:
-    """What a host said, in the text for people: behind one of the addresses, in its line; "" where nothing is."""
-    wanted = [one.lower() for one in addresses]
+def words_by_address(parts: list[Part]) -> dict[str, str]:
+    """What a host said of whom (in lower case), in the text for people: behind the address, in its line."""
+    found: dict[str, str] = {}
+    left = MAX_BYTES
     for part in parts:
-        if part.level == 0 and part.type == "text/plain":
-            for line in part.text()[:MAX_BYTES].splitlines():
+        if part.level == 0 and part.type == "text/plain" and left > 0:
+            text = part.text()[:left]
+            left -= len(text)
+            for line in text.splitlines():
                 match = _SAID.search(line)
-                if match is not None and any(one in line[: match.start()].lower() for one in wanted):
-                    return " ".join(match[0].split())[:_WORDS]
-    return ""
+                if match is not None:
+                    said = " ".join(match[0].split())[:_WORDS]
+                    before = line[max(0, match.start() - _WORDS) : match.start()]
+                    for address in _ADDRESS.findall(before):
+                        found.setdefault(address.lower(), said)
+    return found
 
 
 def _words(parts: list[Part]) -> str:

@@ -6,6 +6,7 @@ the message come behind all parts of their own level, so that what a report says
 """
 
 import binascii
+import codecs
 import re
 from collections import deque
 from collections.abc import Iterator
@@ -17,10 +18,11 @@ from gateway.message.reports.fields import Fields
 
 MAX_PARTS: Final = 200
 MAX_DEPTH: Final = 12
+_SLOW_CODECS: Final = frozenset({"punycode", "idna"})  # no character sets: minutes for a megabyte
 
 _PARAMETER: Final = re.compile(r';\s*([A-Za-z0-9_*-]{1,40})\s*=\s*(?:"((?:[^"\\]|\\.){0,300})"|([^\s;"]{1,300}))')
 _TYPE: Final = re.compile(r"\s*([A-Za-z0-9!#$&^_.+-]{1,100}/[A-Za-z0-9!#$&^_.+-]{1,100})")
-_ANY_BOUNDARY: Final = re.compile(rb"^--([^\r\n]{1,200}?)(?:--)?[ \t]*\r?$", re.MULTILINE)
+_ANY_BOUNDARY: Final = re.compile(rb"^--([^\r\n]{1,200})\r?$", re.MULTILINE)
 _MESSAGES: Final = frozenset({"message/rfc822", "message/global", "message/news"})
 
 
@@ -40,7 +42,12 @@ class Part:
 
     @property
     def charset(self) -> str:
-        return _parameter(self.fields, "charset") or "utf-8"
+        named = _parameter(self.fields, "charset") or "utf-8"
+        try:
+            slow = codecs.lookup(named).name in _SLOW_CODECS  # it has many spellings
+        except (LookupError, ValueError):
+            slow = True
+        return "utf-8" if slow else named
 
     def text(self) -> str:
         """The body as text, with LF line ends."""
@@ -94,8 +101,8 @@ def _parameter(found: Fields, name: str) -> str:
 def _cut(body: bytes, boundary: str) -> list[bytes]:
     """What stands between the delimiters (RFC 2046, 5.1.1); the last part may have no end."""
     lines = _delimiters(body, boundary.encode("utf-8", "replace")) if boundary else []
-    if not lines and (guess := _ANY_BOUNDARY.search(body)) is not None:
-        lines = _delimiters(body, guess[1])
+    if not lines and (guess := _guessed(body)):
+        lines = _delimiters(body, guess)
     parts: list[bytes] = []
     for number, (_, start, last) in enumerate(lines):
         if last or len(parts) >= MAX_PARTS:
@@ -104,6 +111,12 @@ def _cut(body: bytes, boundary: str) -> list[bytes]:
         part = body[start:end]
         parts.append(part.removesuffix(b"\r\n") if part.endswith(b"\r\n") else part.removesuffix(b"\n"))
     return parts
+
+
+def _guessed(body: bytes) -> bytes:
+    """The boundary of the first line that looks like a delimiter; nothing without one."""
+    lines = (match[1].rstrip(b" \t").removesuffix(b"--") for match in _ANY_BOUNDARY.finditer(body))
+    return next((line for line in lines if line), b"")
 
 
 def _delimiters(body: bytes, boundary: bytes) -> list[tuple[int, int, bool]]:

@@ -16,6 +16,8 @@ from gateway.message.reports.fields import Field, Fields
 from gateway.message.reports.parts import Part
 
 MAX_TOLD: Final = 1000
+MAX_GROUPS: Final = 2 * MAX_TOLD
+MAX_FIELDS: Final = 20 * MAX_TOLD  # of all groups
 TYPES: Final = frozenset({"message/delivery-status", "message/global-delivery-status"})
 
 _ENHANCED: Final = re.compile(r"(?<![\d.])([245]\.\d{1,3}\.\d{1,3})(?![\d.])")
@@ -68,7 +70,7 @@ class Told:
 
 def read(part: Part) -> list[Told]:
     """What a part of one of TYPES says, recipient by recipient."""
-    groups = [fields.read(block) for block in _BLANKS.split(part.data) if block.strip()]
+    groups = _groups(part.data)
     host = next((name(value) for group in groups for value in fields.every(group, "reporting-mta")), "")
     found: list[Told] = []
     for group in groups:
@@ -79,6 +81,16 @@ def read(part: Part) -> list[Told]:
             if len(found) >= MAX_TOLD:
                 return found
     return found
+
+
+def _groups(data: bytes) -> list[Fields]:
+    groups: list[Fields] = []
+    left = MAX_FIELDS
+    for block in _BLANKS.split(data, MAX_GROUPS)[:MAX_GROUPS]:
+        if left > 0 and block.strip():
+            groups.append(fields.read(block))
+            left -= len(groups[-1])
+    return groups
 
 
 def codes(text: str) -> tuple[int, str]:

@@ -3,50 +3,59 @@ Pure, and linear in time.
 """
 
 import re
-from bisect import bisect_left
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import Final
 
 SOFT: Final = b"=\r\n"  # a line break that means nothing
 _MALFORMED: Final = re.compile(rb"=(?![0-9A-Fa-f]{2}|\r\n)")
+_NEAR: Final = 64  # octets that are looked for one escape after the other
 _LINE: Final = 72  # octets of what is encoded here; one more may be escaped, and a soft line break follows
 
 
 def cut(encoded: bytes, size: int, places: Sequence[int]) -> list[bytes] | None:
     """The pieces between these places (in order, within the `size` octets that it decodes to); None where a reader
     could decode it in another way. A piece does not begin with a soft line break, nor with two dashes."""
-    lines = encoded.splitlines(keepends=True)
-    ends = list(accumulate([len(line) - 2 * line.count(b"=") - line.endswith(SOFT) for line in lines]))
-    if _MALFORMED.search(encoded) is not None or (ends[-1] if ends else 0) != size:
+    if _MALFORMED.search(encoded) is not None:
         return None
-    starts = [0, *accumulate(map(len, lines))]
-    pieces, begun, last, at, done = list[bytes](), 0, -1, 0, 0
+    pieces, begun, at, done = list[bytes](), 0, 0, 0
     for place in places:
-        index = bisect_left(ends, place)
-        if index != last:
-            last, at, done = index, starts[index], ends[index - 1] if index else 0
         at = _advance(encoded, at, place - done)
         done = place
         pieces.append(_beginning(encoded[begun:at]) if begun else encoded[:at])
         begun = at
     pieces.append(_beginning(encoded[begun:]) if begun else encoded)
-    return pieces
+    return pieces if _decoded(encoded, at, len(encoded)) == size - done else None
+
+
+def _decoded(encoded: bytes, start: int, end: int) -> int:
+    """How many octets stand there; neither end is within an escape."""
+    return end - start - 2 * encoded.count(b"=", start, end) - encoded.count(SOFT, start, end)
 
 
 def _advance(encoded: bytes, at: int, octets: int) -> int:
-    """Where so many octets further stand, within a line."""
+    """Where so many octets further stand: behind the last of them, before a soft line break."""
+    while octets > _NEAR:
+        # At least so far; what escapes take of it is left, at most two thirds.
+        end = at + octets
+        escape = encoded.rfind(b"=", end - 2, end)
+        end = escape if escape >= 0 else end
+        octets -= _decoded(encoded, at, end)
+        at = end
     while octets:
         escape = encoded.find(b"=", at, at + octets)
         if escape < 0:
             return at + octets
-        octets -= escape - at + 1
+        octets -= escape - at + (not encoded.startswith(SOFT, escape))
         at = escape + 3
     return at
 
 
 def encode(address: bytes) -> bytes:
     """A URL or a tag: ASCII in one line."""
+    if b"=" not in address:
+        made = SOFT.join([address[start : start + _LINE] for start in range(0, len(address), _LINE)])
+        if b"\n-" not in made and not made.startswith(b"-"):
+            return made
     escaped = address.replace(b"=", b"=3D")
     pieces, at = [], 0
     while at < len(escaped):

@@ -75,6 +75,11 @@ class Plan(NamedTuple):
         return len(self.header) + texts
 
     @property
+    def holes(self) -> int:
+        """What is made for a recipient: links and pixels."""
+        return sum(len(place.text.targets) for place in self.places if isinstance(place, Planned))
+
+    @property
     def dot_lines(self) -> bool:
         """Whether a line may begin with a dot that did not before."""
         return any(isinstance(place, Planned) and place.text.encoding == stencil.QP for place in self.places)
@@ -95,12 +100,12 @@ class Survey:
 
     def __init__(self, header: bytes, wish: Wish) -> None:
         self.note = ""
+        self.held = 0  # octets of texts
         self._header = header
         self._wish = wish
         self._found: list[_Found] = []
         self._open: _Found | None = None  # the text whose body is read
         self._at = 0  # in the body
-        self._held = 0
         self._nesting = Nesting()
         self._walk: Walk | None = None
         if part_header.is_signed(header):
@@ -218,9 +223,9 @@ class Survey:
         self._at += len(data)
         if self._open is None:
             return
-        self._held += len(data)
-        if self._held > HELD_BYTES:
-            self._held -= len(data) + sum(map(len, self._open.pieces))
+        self.held += len(data)
+        if self.held > HELD_BYTES:
+            self.held -= len(data) + sum(map(len, self._open.pieces))
             self._open = None
             self.note = LARGE
             return
@@ -252,5 +257,5 @@ def _decoded(body: bytes, encoding: bytes) -> bytes | None:
 
 def _is_padded(body: bytes) -> bool:
     """Only at its end."""
-    text = body.rstrip(b"\r\n \t")
-    return b"=" not in text.rstrip(b"=")
+    first = body.find(b"=")
+    return first < 0 or not body[first:].rstrip(b"\r\n \t").strip(b"=")

@@ -10,19 +10,20 @@ CREATE TABLE account_ref (
 INSERT INTO account_ref (name) SELECT DISTINCT account FROM message;
 
 ALTER TABLE message ADD COLUMN account_ref INTEGER NOT NULL DEFAULT 0;
-UPDATE message SET account_ref = (SELECT id FROM account_ref WHERE name = message.account);
+-- OR ROLLBACK: else SQLite keeps every page as it was, in memory, to undo this one statement.
+UPDATE OR ROLLBACK message SET account_ref = (SELECT id FROM account_ref WHERE name = message.account);
 CREATE INDEX message_account ON message (account_ref); -- with the id: an account's mail by age
 
 ALTER TABLE message ADD COLUMN unsubscribe TEXT NOT NULL DEFAULT ''; -- '' cannot; '*' from all mail of the account; a tag
 ALTER TABLE message ADD COLUMN original_to TEXT NOT NULL DEFAULT ''; -- JSON array: before a key redirected it
 
 ALTER TABLE leased ADD COLUMN account_ref INTEGER NOT NULL DEFAULT 0;
-UPDATE leased SET account_ref = (SELECT account_ref FROM message WHERE id = leased.message)
+UPDATE OR ROLLBACK leased SET account_ref = (SELECT account_ref FROM message WHERE id = leased.message)
 WHERE message IN (SELECT id FROM message);
 
 -- message and recipient are 0 where it is about neither; then data says all of it.
 ALTER TABLE event ADD COLUMN account INTEGER NOT NULL DEFAULT 0;
-UPDATE event SET account = (SELECT account_ref FROM message WHERE id = event.message)
+UPDATE OR ROLLBACK event SET account = (SELECT account_ref FROM message WHERE id = event.message)
 WHERE message IN (SELECT id FROM message);
 CREATE INDEX event_account ON event (account); -- with the seq
 

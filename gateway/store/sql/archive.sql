@@ -32,13 +32,13 @@ FROM message m LEFT JOIN content c ON c.message = m.id
 WHERE m.uuid = ?1 AND m.account = ?2
 
 -- name: archive_events
-SELECT e.seq, e.type, e.at, e.data, m.account, m.uuid, e.message, e.recipient, coalesce(r.address, ''),
-    coalesce(k.name, ''), m.tags, m.metadata, m.subject, m.message_id, m.header_from
+SELECT e.seq, e.type, e.at, e.data, m.account, m.uuid, e.recipient, r.address, k.name, m.tags, m.metadata, m.subject,
+    m.message_id, m.header_from, e.message
 FROM message m
-CROSS JOIN event e ON e.message = m.id AND e.seq > ?3
+CROSS JOIN event e ON e.message = m.id AND e.seq > ?1
 LEFT JOIN recipient r ON r.message = e.message AND r.id = e.recipient
 LEFT JOIN key_ref k ON k.id = m.key
-WHERE m.uuid = ?1 AND m.account = ?2 ORDER BY e.seq LIMIT ?4
+WHERE m.uuid = ?3 AND m.account = ?4 ORDER BY e.seq LIMIT ?2
 
 -- name: archive_known
 SELECT id FROM message WHERE uuid = ?1 AND account = ?2

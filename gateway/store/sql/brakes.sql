@@ -20,8 +20,9 @@ INSERT INTO acquaintance (key, hash, at) VALUES (?1, ?2, ?3) ON CONFLICT (key, h
 DELETE FROM acquaintance WHERE (key, hash) IN (SELECT key, hash FROM acquaintance WHERE at < ?1 LIMIT ?2)
 RETURNING key
 
--- name: brakes_newest
-SELECT max(seq) FROM event
+-- name: brakes_stretch
+-- The last of the next ?2 events behind ?1; numbers may leave large gaps.
+SELECT max(seq) FROM (SELECT seq FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?2)
 
 -- name: brakes_released
 -- The releases in a stretch of the log.
@@ -29,12 +30,13 @@ SELECT seq, data FROM event WHERE seq > ?1 AND seq <= ?2 AND type = 'brake_relea
 
 -- name: brakes_outcomes
 -- By key and hour, of a stretch of the log: what had an outcome, and how much of it bounced for good because of the
--- recipient. What was delivered first and bounced later is one outcome.
+-- recipient. What was delivered first and bounced later is one outcome; a notification to the sender is none of the
+-- key's. A damaged row says nothing, and does not end the count.
 SELECT k.name, e.at / 3600000,
-    sum(NOT (e.type = 'bounced' AND coalesce(json_extract(nullif(e.data, ''), '$.late'), 0))),
-    sum(e.type = 'bounced' AND json_extract(nullif(e.data, ''), '$.scope') = 'recipient')
+    sum(NOT (e.type = 'bounced' AND coalesce(iif(json_valid(e.data), json_extract(e.data, '$.late'), 0), 0))),
+    sum(e.type = 'bounced' AND coalesce(iif(json_valid(e.data), json_extract(e.data, '$.scope'), ''), '') = 'recipient')
 FROM event e
-CROSS JOIN message m ON m.id = e.message
+CROSS JOIN message m ON m.id = e.message AND m.door <> 'dsn'
 CROSS JOIN key_ref k ON k.id = m.key
 WHERE e.seq > ?1 AND e.seq <= ?2 AND e.type IN ('delivered', 'bounced', 'failed', 'expired')
 GROUP BY 1, 2

@@ -50,3 +50,7 @@ WHERE e.at <= ?1 AND r.state IN ('queued', 'deferred', 'held', 'scheduled')
 SELECT max(number) FROM (
     SELECT max(seq) AS number FROM event UNION ALL SELECT value FROM instance WHERE name = 'event_seq'
 )
+
+-- name: webhooks_pause
+-- What happened since the backup their programs may know already, and a trial is none of their business; ?2 says why.
+UPDATE webhook SET state = 'paused', why = ?2, updated_at = ?1 WHERE state = 'active'

@@ -25,8 +25,9 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13)
 RETURNING id
 
 -- name: webhook_change
-UPDATE webhook SET url = ?2, format = ?3, types = ?4, keys = ?5, tags = ?6, final_only = ?7, state = ?8, why = ?9,
-    updated_at = ?10
+-- It may be pending after that; else its state is somebody else's, who may have changed it meanwhile.
+UPDATE webhook SET url = ?2, format = ?3, types = ?4, keys = ?5, tags = ?6, final_only = ?7,
+    state = iif(?8 = 'pending', ?8, state), why = iif(?8 = 'pending', ?9, why), updated_at = ?10
 WHERE uuid = ?1 RETURNING id
 
 -- name: webhook_state
@@ -44,7 +45,8 @@ WHERE uuid = ?1 RETURNING id
 DELETE FROM webhook WHERE uuid = ?1 RETURNING id
 
 -- name: webhook_rewind
-UPDATE webhook SET cursor = ?2, epoch = epoch + 1, updated_at = ?3 WHERE uuid = ?1 RETURNING id
+-- Never forward: what it was not told yet is behind that place, too.
+UPDATE webhook SET cursor = min(cursor, ?2), epoch = epoch + 1, updated_at = ?3 WHERE uuid = ?1 RETURNING id, cursor
 
 -- name: webhook_revive
 UPDATE webhook SET epoch = epoch + 1, updated_at = ?2 WHERE uuid = ?1 RETURNING id
@@ -110,8 +112,10 @@ DELETE FROM webhook_dead WHERE webhook = ?1 AND seq > ?2
 DELETE FROM webhook_dead WHERE webhook = ?1
 
 -- name: webhook_attempt_put
+-- Nothing of an endpoint that was removed while it was asked.
 INSERT INTO webhook_attempt (webhook, id, seq, at, attempt, status, took_ms, error)
-VALUES (?1, (SELECT coalesce(max(id), 0) + 1 FROM webhook_attempt WHERE webhook = ?1), ?2, ?3, ?4, ?5, ?6, ?7)
+SELECT ?1, (SELECT coalesce(max(id), 0) + 1 FROM webhook_attempt WHERE webhook = ?1), ?2, ?3, ?4, ?5, ?6, ?7
+FROM webhook WHERE id = ?1
 
 -- name: webhook_attempt_trim
 DELETE FROM webhook_attempt

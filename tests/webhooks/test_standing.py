@@ -1,0 +1,254 @@
+"""Endpoints that are changed, replayed, damaged or stopped while they are told, and clocks that are set: nothing is
+skipped, and no endpoint is told anything at a place that answered no ping."""
+
+import asyncio
+import logging
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.errors import Refused, StoreFull
+from gateway.events import EventType
+from gateway.manage.webhooks import From, WebhookWish
+from gateway.store import connection
+from gateway.store.webhook import Progress, WebhookRecord
+from gateway.webhooks import dispatcher
+from gateway.webhooks.backlog import Backlog
+from tests.fakes.receiver import OK, Receiver, status
+from tests.webhooks.test_backlog import RECORD, event
+from tests.webhooks.test_failing import said
+from tests.webhooks.world import World, open_world
+
+MONTH_S = 30 * 86_400
+
+
+async def record_of(world: World) -> WebhookRecord:
+    (record,) = await world.store.webhooks.all()
+    return record
+
+
+def damage(directory: Path, statement: str) -> None:
+    database = connection.open_writer(directory / "queue.db")
+    database.cursor().execute(statement).fetchall()
+    database.close()
+
+
+async def test_a_replay_leaves_out_nothing_that_was_not_told_yet(world: World, receiver: Receiver) -> None:
+    made = await world.add(receiver)
+    await world.manager.pause(None, made["id"])
+    for name in "abc":
+        await world.accept(f"{name}@example.com")
+    await world.manager.replay(None, made["id"], From(since=world.now.ms + 1000))
+    await world.manager.resume(None, made["id"])
+    await world.told(receiver, 3)
+
+
+async def test_one_that_was_rewound_behind_its_back_is_read_again(world: World, receiver: Receiver) -> None:
+    await world.add(receiver)
+    await world.accept("a@example.com")
+    await world.told(receiver, 1)
+    record = await record_of(world)
+    await world.store.webhooks.rewind(record.uuid, 0, world.now.ms)
+    await world.accept("b@example.com")
+    await world.until(lambda: {one.json["data"]["recipient"] for one in receiver.told[1:]} >= {"a@example.com"})
+    await world.quiet()
+    assert (await record_of(world)).cursor == world.store.event_log.last
+
+
+async def test_what_was_read_first_is_not_put_in_place_last(
+    world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.add(receiver)
+    record = await record_of(world)
+    read, go_on, one = asyncio.Event(), asyncio.Event(), world.store.webhooks.one
+
+    async def slow(uuid: bytes) -> WebhookRecord | None:
+        found, is_first = await one(uuid), not read.is_set()
+        read.set()
+        if is_first:
+            await go_on.wait()
+        return found
+
+    monkeypatch.setattr(world.store.webhooks, "one", slow)
+    first = asyncio.ensure_future(world.dispatcher.changed(record.uuid))  # noqa: TID251 - a test's own
+    await read.wait()
+    await world.store.webhooks.rewind(record.uuid, 0, world.now.ms)
+    second = asyncio.ensure_future(world.dispatcher.changed(record.uuid))  # noqa: TID251 - the same
+    await asyncio.wait({second}, timeout=0.05)
+    go_on.set()
+    await asyncio.gather(first, second)
+    assert world.dispatcher._endpoints[record.id].record.epoch == 1
+
+
+@pytest.mark.parametrize("state", ["paused", "disabled"])
+async def test_another_url_must_answer_a_ping_whatever_the_state(world: World, receiver: Receiver, state: str) -> None:
+    made = await world.add(receiver)
+    if state == "paused":
+        await world.manager.pause(None, made["id"])
+    else:
+        receiver.answer = said(status(410))
+        await world.accept("a@example.com")
+        await world.until(lambda: not world.dispatcher._endpoints[1].backlog.active)
+        await world.quiet()
+    async with Receiver() as moved:
+        moved.answer = said(status(500))
+        changed = await world.manager.change(None, made["id"], WebhookWish(url=moved.url))
+        assert changed["state"] == "pending"
+        with pytest.raises(Refused):
+            await world.manager.resume(None, made["id"])
+        receiver.answer = moved.answer = said(OK)
+        await world.store.webhooks.remove((await record_of(world)).uuid)
+        made = await world.add(receiver)
+        await world.manager.pause(None, made["id"])
+        changed = await world.manager.change(None, made["id"], WebhookWish(url=moved.url))
+        assert (changed["state"], changed["reason"]) == ("paused", "paused by an operator")
+        assert (await world.manager.resume(None, made["id"]))["state"] == "active"
+
+
+async def test_types_that_the_format_has_no_word_for(world: World, receiver: Receiver) -> None:
+    with pytest.raises(Refused, match="types: the format cloudmails has no word"):
+        await world.add(receiver, format="cloudmails", types=("email.accepted",))
+    made = await world.add(receiver, format="cloudmails", types=("email.accepted", "email.opened"))
+    with pytest.raises(Refused, match="types: the format sendmux has no word"):
+        await world.manager.change(None, made["id"], WebhookWish(format="sendmux"))
+
+
+async def test_what_is_forgotten_before_it_is_told_is_counted(
+    world: World, receiver: Receiver, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = await world.add(receiver)
+    receiver.answer = said(status(500))
+    await world.accept("ann@example.com")
+    await world.told(receiver, 1)
+    damage(tmp_path, "DELETE FROM event")
+    with caplog.at_level(logging.WARNING, "gateway.webhooks"):
+        world.later(7)
+        await world.until(lambda: "was not told of an event: it is no longer known" in caplog.text)
+    await world.quiet()
+    assert (await world.show(made))["dead"] == 1
+
+
+async def test_a_secret_that_is_none_of_the_native_format(world: World, receiver: Receiver) -> None:
+    with pytest.raises(Refused, match="secret: must be whsec_"):  # an empty standard input
+        await world.add(receiver, secret="")
+    made = await world.add(receiver, format="cloudmails", secret="your_webhook_secret")
+    with pytest.raises(Refused, match="rotate it first"):
+        await world.manager.change(None, made["id"], WebhookWish(format="native"))
+    await world.manager.rotate(None, made["id"], None, None)
+    assert (await world.manager.change(None, made["id"], WebhookWish(format="native")))["format"] == "native"
+
+
+async def test_a_damaged_event_takes_no_other_with_it(
+    world: World, receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "READ_ROWS", 4)
+    made = await world.add(receiver)
+    async with Receiver() as other:
+        await world.add(other, account="other")  # the log is followed for it
+        await world.manager.pause(None, made["id"])
+        for number in range(10):
+            await world.accept(f"{number}@example.com")
+        await world.quiet()
+        damage(tmp_path, "UPDATE event SET type = 'opehed' WHERE seq = 2")
+        await world.manager.resume(None, made["id"])
+        await world.told(receiver, 9)
+
+
+async def test_a_damaged_secret_ends_nobody_else(
+    receiver: Receiver, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_world(tmp_path) as world, Receiver() as other:
+        await world.add(other)
+        await world.add(receiver)
+        await world.close()
+        damage(tmp_path, "UPDATE webhook SET secret_wrapped = x'00' WHERE id = 1")
+        with caplog.at_level(logging.ERROR, "gateway.webhooks"):
+            world._open()
+            await world.dispatcher.start()
+        assert "webhook 1 cannot be read" in caplog.text
+        await world.accept("a@example.com")
+        await world.told(receiver, 1)
+
+
+async def test_the_last_write_passes_none_that_fails(
+    world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "LAST_WRITE_S", 0.05)
+    await world.add(receiver)
+    save, asked, gate = world.store.webhooks.save, asyncio.Event(), asyncio.Event()
+
+    async def full(progress: Progress) -> bool:
+        if not progress.parked:
+            return await save(progress)
+        asked.set()
+        await gate.wait()
+        raise StoreFull("no room")
+
+    monkeypatch.setattr(world.store.webhooks, "save", full)
+    receiver.answer = lambda request, _writer: OK if b"bob@" in request.body else status(500)
+    await world.accept("ann@example.com")
+    await asked.wait()
+    await world.accept("bob@example.com")
+    await world.until(lambda: len(receiver.told) == 2 and world.dispatcher.in_flight == 0)
+    await world.dispatcher.stop(0)
+    assert (await record_of(world)).cursor == 0  # ann's event is parked nowhere
+    gate.set()
+
+
+async def test_time_without_us_disables_nobody(world: World, receiver: Receiver) -> None:
+    made = await world.add(receiver)
+    receiver.answer = said(status(500))
+    await world.accept("ann@example.com")
+    await world.told(receiver, 1)
+    await world.close()
+    world.now.ms += MONTH_S * 1000
+    world._open()
+    await world.dispatcher.start()
+    await world.told(receiver, 2)
+    shown = await world.show(made)
+    assert (shown["state"], shown["failing_since"] is None) == ("active", False)
+    world.later(2 * 3600)
+    await world.told(receiver, 3)
+    assert (await world.show(made))["state"] == "disabled"
+
+
+async def test_what_was_taken_before_a_change_is_not_sent_after_it(world: World, receiver: Receiver) -> None:
+    made = await world.add(receiver)
+    one = world.dispatcher._endpoints[1]
+    one.backlog.offer(replace(event(1, 0), at=world.now.ms))
+    item = one.backlog.take(world.now.ms)
+    assert item is not None
+    world.dispatcher._in_flight += 1
+    await world.manager.pause(None, made["id"])
+    await world.dispatcher._deliver(one, item)
+    assert receiver.told == []
+    await world.manager.resume(None, made["id"])
+    await world.told(receiver, 1)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_clock_that_is_set_back_delays_nothing(world: World, receiver: Receiver, restarted: bool) -> None:
+    made = await world.add(receiver)
+    receiver.answer = said(status(503, Retry_After="60"))
+    await world.accept("ann@example.com")
+    await world.told(receiver, 1)
+    receiver.answer = said(OK)
+    if restarted:
+        await world.close()
+    world.now.ms -= MONTH_S * 1000
+    if restarted:
+        world._open()
+        await world.dispatcher.start()
+    world.dispatcher.kick()
+    await world.told(receiver, 2)
+    assert (await world.show(made))["parked"] == 0
+
+
+@pytest.mark.parametrize(("data", "wanted"), [('{"key":"shop"}', True), ('{"key":"app"}', False), ("{", False)])
+def test_a_brake_is_of_its_key(data: str, wanted: bool) -> None:
+    backlog = Backlog(replace(RECORD, keys=("shop",)), (), random.Random(1))
+    braked: Any = replace(event(1, 0), type=EventType.BRAKED, key="", data=data)
+    assert backlog.wants(braked) is wanted
