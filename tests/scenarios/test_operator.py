@@ -15,6 +15,7 @@ from tests.peers.status import status, wait_for_state
 RECIPIENT = "you@example.net"
 
 
+@pytest.mark.slow
 def test_a_key_made_while_the_daemon_runs(make_daemon: MakeDaemon, sink: Sink) -> None:
     with make_daemon(relay_to(sink.port)) as daemon:
         made = daemon.json("key", "create", "web", "--from", "*@example.com", "--account", "web")

@@ -75,6 +75,7 @@ def compose(request: Mapping[str, Any], stored: StoredTemplate = STORED) -> tupl
     return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", NATIVE, ids=str)
 def test_what_is_composed(place: Place) -> None:
     for text in injection.hostile(place.sample, everywhere=False):

@@ -507,6 +507,7 @@ def test_every_problem_with_its_line(shell: Shell) -> None:
     assert said.startswith(f"mail-gateway: {shell.file}: the configuration cannot be used\n  line 1: hostnam: ")
 
 
+@pytest.mark.slow
 def test_secrets_of_the_configuration_are_masked(shell: Shell) -> None:
     shell.configure(f"keys: {{cfg: {{secret: {SECRET}}}}}\n")
     assert "default_route: inbox" in shell.ok("config", "show", "--effective")
@@ -612,6 +613,7 @@ def test_another_master_key(shell: Shell) -> None:
     assert "master.key is not the key it was wrapped with" in shell.fails(75, "key", "list")
 
 
+@pytest.mark.slow
 def test_a_pipe_that_is_closed_early(shell: Shell) -> None:
     command = [sys.executable, "-m", "gateway", "-c", str(shell.file), "config", "show", "--effective"]
     reader, writer = os.pipe()
@@ -621,6 +623,7 @@ def test_a_pipe_that_is_closed_early(shell: Shell) -> None:
     assert (done.returncode, done.stderr) == (1, b"")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("argv", [("config", "show", "--effective"), ("key", "list")])
 def test_a_standard_output_that_is_full(shell: Shell, argv: tuple[str, ...]) -> None:
     command = [sys.executable, "-m", "gateway", "-c", str(shell.file), *argv]
@@ -630,6 +633,7 @@ def test_a_standard_output_that_is_full(shell: Shell, argv: tuple[str, ...]) -> 
     assert (done.returncode, done.stderr) == (1, said)
 
 
+@pytest.mark.slow
 def test_a_standard_output_that_is_closed(shell: Shell) -> None:
     command = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "gateway", "-c", str(shell.file), "key", "list"]
     done = subprocess.run(command, env=PATHS, stderr=subprocess.PIPE, check=False, timeout=60)
@@ -647,6 +651,7 @@ def test_an_error_that_is_not_of_standard_output_is_not_called_one(
         shell.run("key", "list")
 
 
+@pytest.mark.slow
 def test_a_terminal_of_few_letters(shell: Shell) -> None:
     shell.ok("key", "create", "grüße")
     plain = subprocess.run(
@@ -666,6 +671,7 @@ def _open_to_all(directory: Path) -> None:
             one.chmod(0o711)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_root_checks_what_the_daemon_can_read(shell: Shell) -> None:
     python = python_for_all()
@@ -685,6 +691,7 @@ def test_root_checks_what_the_daemon_can_read(shell: Shell) -> None:
     assert shell.apart("check", python=python).stderr == ""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_root_leaves_no_file_of_its_own(shell: Shell) -> None:
     python = python_for_all()
