@@ -49,6 +49,7 @@ def test_delivered(calm: tuple[Daemon, Sink]) -> None:
     assert len(sink.by_recipient()["you@example.net"]) == 1
 
 
+@pytest.mark.slow
 def test_each_recipient_has_its_own_fate(make_daemon: MakeDaemon) -> None:
     to = ["you@example.net", "gone@example.net", "full@example.net"]
     with Sink(answer=_answer) as sink, make_daemon(relay_to(sink.port)) as daemon:
@@ -69,6 +70,7 @@ def test_each_recipient_has_its_own_fate(make_daemon: MakeDaemon) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_what_is_accepted_waits_for_the_next_hop(make_daemon: MakeDaemon) -> None:
     port = free_port()
     daemon = make_daemon(relay_to(port))
@@ -86,6 +88,7 @@ def test_what_is_accepted_waits_for_the_next_hop(make_daemon: MakeDaemon) -> Non
     assert (recipient["attempts"], recipient["possible_duplicate"]) == (2, False)
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_a_kept_connection_carries_many_messages(make_daemon: MakeDaemon) -> None:
     with Sink(dot_delay_s=0.02) as sink, make_daemon(relay_to(sink.port)) as daemon:
@@ -109,11 +112,13 @@ def test_what_comes_while_the_next_hop_is_slow_is_not_forgotten(pause_s: float, 
         sink.wait_for(30)  # nothing comes after them that could wake the scheduler up
 
 
+@pytest.mark.slow
 def test_large_mail_arrives_whole(calm: tuple[Daemon, Sink]) -> None:
     content = message_bytes("large@example.net", size=5_000_000)
     assert _sent(calm, "large@example.net", content) == content.partition(b"\r\n\r\n")[2]
 
 
+@pytest.mark.slow
 def test_dots_arrive_as_they_were(calm: tuple[Daemon, Sink]) -> None:
     body = b".\r\n..\r\n.leading\r\nin the . middle\r\n...\r\n\r\n.\r\n"
     assert _sent(calm, "dots@example.net", b"Subject: dots\r\n\r\n" + body) == body

@@ -78,6 +78,7 @@ def _arrivals(sinks: dict[str, Sink]) -> dict[str, int]:
     return {name: len(sink.accepted) for name, sink in sinks.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["first", "second"])
 def test_each_key_takes_its_own_route(name: str, daemon: Daemon, sinks: dict[str, Sink]) -> None:
     before = _arrivals(sinks)
@@ -87,6 +88,7 @@ def test_each_key_takes_its_own_route(name: str, daemon: Daemon, sinks: dict[str
     assert _arrivals(sinks) == before | {name: before[name] + 2}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", FIELDS)
 def test_no_field_of_a_request_changes_the_route(field: str, daemon: Daemon, sinks: dict[str, Sink]) -> None:
     before = _arrivals(sinks)
@@ -97,6 +99,7 @@ def test_no_field_of_a_request_changes_the_route(field: str, daemon: Daemon, sin
     assert _arrivals(sinks) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["json", "http", "smtp"])
 def test_no_header_changes_the_route(place: str, daemon: Daemon, sinks: dict[str, Sink]) -> None:
     before = _arrivals(sinks)

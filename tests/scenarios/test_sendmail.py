@@ -147,6 +147,7 @@ def test_cron(machine: Machine) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_php(machine: Machine) -> None:
     code = (
         "exit(mail('php@example.net', 'Gr=C3=BC=C3=9Fe', \"one\\n.\\ntwo\\n\","
@@ -161,6 +162,7 @@ def test_php(machine: Machine) -> None:
     assert field(arrived, "From") == "Shop <shop@example.com>"
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_git_send_email(machine: Machine) -> None:
     patch = machine.directory / "0001.patch"
@@ -181,6 +183,7 @@ def test_git_send_email(machine: Machine) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_mailx(machine: Machine) -> None:
     # Its own file of settings is left out; sendwait: it waits for the outcome, and tells it.
     options = ("-:/", "-S", f"mta={machine.sendmail}", "-S", "sendwait", "-S", "v15-compat=yes")
@@ -195,6 +198,7 @@ def test_mailx(machine: Machine) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_mutt(machine: Machine) -> None:
     settings = (f'set sendmail="{machine.sendmail} -oem -oi"', "set copy=no", "set use_envelope_from=yes")
     commands = [word for one in (*settings, 'set from="shop@example.com"') for word in ("-e", one)]
@@ -207,6 +211,7 @@ def test_mutt(machine: Machine) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_smtp_on_a_pipe(machine: Machine) -> None:
     swaks = (require("swaks"), "--pipe", f"{machine.sendmail} -bs", "--body", "one\n.\ntwo")
     done = machine.run(*swaks, "--from", "shop@example.com", "--to", "pipe@example.net")
@@ -214,6 +219,7 @@ def test_smtp_on_a_pipe(machine: Machine) -> None:
     assert body(machine.arrived("pipe@example.net")).startswith(b"one\r\n.\r\ntwo\r\n")
 
 
+@pytest.mark.slow
 def test_a_name_of_this_machine_is_its_own(machine: Machine) -> None:
     """As a verb, from a user without options: the sender is the user, the domain the key's."""
     done = machine.run(machine.directory / "bin" / "mail-gateway", "sendmail", "-v", "printer", stdin=b"out of paper\n")
@@ -225,12 +231,14 @@ def test_a_name_of_this_machine_is_its_own(machine: Machine) -> None:
     assert arrived.sender == parseaddr(field(arrived, "From"))[1] == sender
 
 
+@pytest.mark.slow
 def test_other_names(machine: Machine) -> None:
     assert machine.run(machine.directory / "bin" / "newaliases") == Outcome(0, "")
     hint = "mailq: the queue is shown by `mail-gateway queue list`\n"
     assert machine.run(machine.directory / "bin" / "mailq") == Outcome(64, hint)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -247,6 +255,7 @@ def test_what_is_refused(machine: Machine, arguments: Sequence[str], code: int, 
     assert len(machine.sink.transactions) == before
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become another user")
 def test_another_user(machine: Machine) -> None:
     """Who has no right to read the configuration, or the store, may send, and is recorded; `-C` names the socket."""
