@@ -7,20 +7,20 @@ bounded number of events is written for a recipient; they are counted on. Nothin
 whom it is about: who asks has proven that by a token.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 import msgspec
 
-from gateway.config import SIMULATED, Suppression
+from gateway.config import SIMULATED
 from gateway.events import EventType, State
 from gateway.store import reports, suppression
 from gateway.store.db import Cursor, Row, Statements, Transaction
 from gateway.store.names import Counter, Names
 from gateway.store.queue import Heard
 from gateway.store.reports import Noted
-from gateway.store.suppression import ALL_MAIL, Entry, Kind, Reason, Suppressing
+from gateway.store.suppression import ALL_MAIL, Entry, Reason, Suppressing
 
 REPLY_CHARACTERS: Final = 4000  # of what a report quotes that are kept
 MOST_EVENTS: Final = 100  # of a recipient and kind: opens, clicks, fetches by machines
@@ -71,33 +71,15 @@ class _Known(NamedTuple):
 
 
 class Late:
-    """Used in the writer's thread only. `terms` say how long what people wish is heeded."""
+    """Used in the writer's thread only."""
 
-    def __init__(
-        self,
-        sql: Statements,
-        names: Names,
-        *,
-        events: Counter,
-        suppressing: Suppressing,
-        terms: Suppression | None = None,
-    ) -> None:
+    def __init__(self, sql: Statements, names: Names, *, events: Counter, suppressing: Suppressing) -> None:
         """`sql` holds late.sql and sqlite.sql."""
         self._sql = sql
         self._names = names
         self._events = events
         self._suppressing = suppressing
         self._encode = msgspec.json.Encoder().encode
-        self._terms: Mapping[Reason, float | None]
-        self.reconfigure(terms or Suppression())
-
-    def reconfigure(self, terms: Suppression) -> None:
-        """For what is heard from now on. May be called from another thread."""
-        self._terms = {
-            Reason.BOUNCE: terms.bounce_s,
-            Reason.COMPLAINT: terms.complaint_s,
-            Reason.UNSUBSCRIBE: terms.unsubscribe_s,
-        }
 
     def settle(self, tx: Transaction, calls: Sequence[Sequence[Heard]]) -> list[list[bool]]:
         """Write what several callers heard; of each report, whether it changed anything."""
@@ -180,19 +162,9 @@ class Late:
         self, tx: Transaction, heard: Heard, found: _Found, reason: Reason, *, note: str, tag: str = ALL_MAIL
     ) -> Entry | None:
         """None where the configuration wants none, or the simulator plays: nobody said anything of the address."""
-        term_s = self._terms[reason]
-        if term_s == 0 or self._names.due(tx, found.destination).route == SIMULATED:
+        if self._names.due(tx, found.destination).route == SIMULATED:
             return None
-        return Entry(
-            account=found.account,
-            tag=tag,
-            kind=Kind.ADDRESS,
-            value=found.address.lower(),
-            reason=reason,
-            note=note,
-            created_at=heard.at,
-            expires_at=None if term_s is None else heard.at + int(term_s * _MS),
-        )
+        return self._suppressing.entry(found.account, found.address, reason, at=heard.at, cause=0, tag=tag, note=note)
 
     def _suppress(self, tx: Transaction, entry: Entry | None, cause: int) -> None:
         if entry is not None:

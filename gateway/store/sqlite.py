@@ -160,7 +160,6 @@ class SqliteStore:
         """For what is dropped, and what is heard, from now on; without `suppression` that stays."""
         self._parts.keeping.reconfigure(retention)
         if suppression is not None:
-            self._parts.late.reconfigure(suppression)
             self._parts.suppressing.reconfigure(suppression)
 
     def keep(self, by_key: Mapping[str, KeyRetention]) -> None:
