@@ -16,12 +16,13 @@ from gateway.errors import StoreError
 from gateway.events import EventType, State
 from gateway.message.priority import HIGH
 from gateway.runtime import Clock
-from gateway.store import flags, seal
+from gateway.store import flags, reports, seal
 from gateway.store.db import Row, Statements, Transaction
 from gateway.store.ending import Ended, Endings
 from gateway.store.idempotency import Register
 from gateway.store.names import Counter, Names
 from gateway.store.newmail import Accepted, Conflict, NewMessage, NewRecipient, Replayed, RequestKey
+from gateway.store.reports import Noted
 from gateway.store.waiting import SCHEDULE
 
 ID_RESERVE: Final = 1000 << 22  # ids of one second: how seldom the highest one is written down
@@ -80,6 +81,7 @@ class _Rows:
     expiries: list[Row] = field(default_factory=list)
     pending: list[Row] = field(default_factory=list)
     staged: list[NewMessage] = field(default_factory=list)
+    noted: Noted = field(default_factory=Noted)
     highest: int = 0
 
 
@@ -225,7 +227,9 @@ class Acceptance:
             case State.SUPPRESSED:
                 next_at = 0
                 counts = (len(message.recipients), message.piece_count, message.expires_at)
-                rows.ended.append(Ended(id_, *counts, delivered=False))
+                tell = recipient.notify and reports.to_tell(recipient.notify, message.envelope_sender)
+                told = tell != 0 and rows.noted.end(id_, recipient.id, tell, State.SUPPRESSED, at)
+                rows.ended.append(Ended(id_, *counts, delivered=False, told=told))
                 self._say(rows, EventType.SUPPRESSED, message, recipient, account)
             case _:
                 raise ValueError(f"a recipient cannot begin {state}")
@@ -266,6 +270,7 @@ class Acceptance:
             if some:
                 many(sql[name], some)
         if rows.ended:
+            rows.noted.write(tx, sql)
             self._endings.end(tx, rows.ended, self._clock.now_ms())
 
     def _unstage(self, tx: Transaction, message: NewMessage) -> None:

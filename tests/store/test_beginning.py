@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from gateway.config import CAPTURED, Retention
 from gateway.events import EventType, State
+from gateway.message import notify
 from gateway.message.priority import HIGH
 from gateway.store.newmail import IdempotencyKey, NewMessage
 from gateway.store.shown import Filter, MessageView, Order, Verb
@@ -150,3 +151,13 @@ async def test_what_a_message_began_as(store: Store, post: Post) -> None:
     assert plain.idempotency is not None
     assert await store.earlier.is_named(plain.idempotency)
     assert not await store.earlier.is_named(IdempotencyKey("acme", "two", b""))
+
+
+async def test_who_asked_is_told_of_those_that_are_suppressed(store: Store, post: Post) -> None:
+    asks, asks_not = {**SUPPRESSED, "notify": notify.FAILURE}, {**SUPPRESSED, "notify": 0}
+    message = beginning(post.message("ann@example.com", "bob@example.net", "cy@example.net"), {}, asks, asks_not)
+    await store.enqueue(message)
+    (report,) = await store.reports(START_MS + HOUR_MS, 10)
+    assert [(one.address, one.kind, one.state) for one in report.recipients] == [
+        ("bob@example.net", notify.FAILURE, State.SUPPRESSED)
+    ]
