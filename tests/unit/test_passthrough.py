@@ -34,6 +34,7 @@ from gateway.store.shown import MessageView
 from gateway.store.sqlite import SqliteStore
 from tests.fakes.dns import FakeDns
 from tests.fakes.mx import OFFERS, Do, FakeMx, Reaction
+from tests.peers.process import free_port
 from tests.unit.test_relaylist import SPELLINGS
 
 NOW = 1_800_000_000_000
@@ -335,7 +336,8 @@ async def test_an_unlisted_relay_and_a_foreign_client_look_alike(desk: Desk) -> 
 @pytest.mark.parametrize("host", SPELLINGS)
 async def test_s9_no_spelling_leads_to_another_relay(desk: Desk, host: str) -> None:
     """Nobody is connected to, neither the listed relay's loopback address nor another one with the same port."""
-    async with FakeMx(offers=AUTH) as listed, FakeMx(address="127.0.0.2", port=listed.port) as other:
+    port = free_port()  # of all addresses, and nobody else's
+    async with FakeMx(offers=AUTH, port=port) as listed, FakeMx(address="127.0.0.2", port=port) as other:
         relays = (Listen("smtp.example.com", listed.port), Listen("127.0.0.1", listed.port))
         relay = NamedRelay(host, listed.port, secure=False, username=USER, password=Secret(PASSWORD))
         assert (await refused(desk, relays, relay)).reason is Reason.INSUFFICIENT_PERMISSIONS
