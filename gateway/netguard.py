@@ -2,14 +2,16 @@
 
 Guarantees: an address is judged where the socket to it is made, so neither a second look-up nor an address in place of
 a name leads past it, in whatever form it is written; no redirect is followed, no proxy of the environment asked, no
-cookie kept, nothing unpacked (who asks bounds what is read: MAX_BYTES). What the configuration allows is allowed
-besides: nothing turns the judging off. It knows no policy and no webhook.
+cookie kept, nothing unpacked; of a connection no more than MOST_READ bytes are read for a request, an answer's or none
+(who asks bounds the body: MAX_BYTES). What the configuration allows is allowed besides: nothing turns the judging off.
+It knows no policy and no webhook.
 
 A port below 1024 is allowed where HTTP lives (443, and 80 for `http:`) and refused else: those are where other
 protocols listen, which must not be spoken to in our name. From 1024 on anything may be an HTTP server.
 """
 
 import errno
+import functools
 import ipaddress
 import re
 import socket
@@ -21,12 +23,14 @@ from typing import Any, Final
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from gateway.config import Network
 from gateway.resolver import LookupFailed, Missing, Resolver
 
-MAX_BYTES: Final = 64 * 1024  # of an answer
+MAX_BYTES: Final = 64 * 1024  # of an answer's body
+MOST_READ: Final = 2 * MAX_BYTES  # from one request to the next, whatever it is
 HTTPS: Final = 443
 HTTP: Final = 80
 _KEPT_S: Final = 15.0
@@ -130,6 +134,33 @@ class GuardedResolver(AbstractResolver):
         """There is nothing to close."""
 
 
+class _Bounded(ResponseHandler):
+    """A connection that ends where more comes than an answer. aiohttp would read empty lines and interim answers (RFC
+    9110, 15.2) for as long as they come, and keep what comes on an idle connection."""
+
+    _left = MOST_READ
+
+    def set_response_params(self, **params: Any) -> None:
+        """At the beginning of each request."""
+        self._left = MOST_READ
+        super().set_response_params(**params)
+
+    def data_received(self, data: bytes) -> None:
+        if self._left <= 0:
+            return
+        part = data[: self._left]
+        self._left -= len(data)
+        super().data_received(part)  # an answer may be in it, and is one whatever comes behind it
+        if self._left <= 0 and self.transport is not None:
+            self.transport.abort()
+
+
+class _Connector(aiohttp.TCPConnector):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._factory = functools.partial(_Bounded, loop=self._loop)  # type: ignore[assignment]  # of a subclass
+
+
 def session(
     resolver: GuardedResolver,
     guard: Guard,
@@ -141,7 +172,7 @@ def session(
 ) -> aiohttp.ClientSession:
     """For requests to hosts that others chose, none of which may follow a redirect. `kept_s`: how long an idle
     connection is kept."""
-    connector = aiohttp.TCPConnector(
+    connector = _Connector(
         resolver=resolver,
         use_dns_cache=False,  # the resolver has its own, which knows how long an answer is good
         ssl=context,

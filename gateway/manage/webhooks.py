@@ -249,8 +249,9 @@ class WebhookManager:
 
     async def _put(self, record: WebhookRecord, state: Standing, why: str) -> dict[str, Any]:
         since = record.failing_since if state is not Standing.ACTIVE else None
-        if not await self._store.put_state(record.uuid, state, why, since, self._clock.now_ms()):
-            raise _unknown()
+        now = self._clock.now_ms()
+        if not await self._store.put_state(record.uuid, state, why, since, now, seen=record.state):
+            raise Refused(Reason.CONFLICT, "The webhook was changed or removed meanwhile: look at it, and try again.")
         _tell(f"is {state.value}", record)
         return await self._changed(record)
 
@@ -258,12 +259,18 @@ class WebhookManager:
         """After a ping: with `test`, what came of it. `before`: as it was at another URL."""
         await self.on_change(record.uuid)
         tried = await self._ways.pings.ping(record)
-        now = self._clock.now_ms()
-        if not tried.error and before is not None and before.state in {Standing.PAUSED, Standing.DISABLED}:
-            await self._store.put_state(record.uuid, before.state, before.why, before.failing_since, now)
-        elif not tried.error and await self._store.begin(record.uuid, now):
-            _tell("answered, and is active", record)
+        if not tried.error and record.state is Standing.PENDING:
+            await self._begun(record, before)
         return {**await self._changed(record), "test": webhookviews.test(tried)}
+
+    async def _begun(self, record: WebhookRecord, before: WebhookRecord | None) -> None:
+        """It answered at its URL, unless it has another one meanwhile."""
+        uuid, url, now = record.uuid, record.url, self._clock.now_ms()
+        if before is not None and before.state in {Standing.PAUSED, Standing.DISABLED}:
+            since = before.failing_since
+            await self._store.begin(uuid, url, now, state=before.state, why=before.why, failing_since=since)
+        elif await self._store.begin(uuid, url, now):
+            _tell("answered, and is active", record)
 
     async def _changed(self, record: WebhookRecord) -> dict[str, Any]:
         await self.on_change(record.uuid)

@@ -9,7 +9,7 @@ from gateway.events import EventType
 from gateway.runtime import show_id
 
 PREFIX: Final = "whk_"  # of an endpoint's id
-MOST_PARKED: Final = 1000  # of an endpoint
+MOST_PARKED: Final = 5000  # of an endpoint: more than a message to a thousand recipients has events
 MOST_DEAD: Final = 10_000  # of an endpoint; of more, the oldest are forgotten
 MOST_ATTEMPTS: Final = 100  # of an endpoint, that are remembered
 

@@ -93,14 +93,32 @@ class WebhookStore:
         )
         return await self._done("webhook_change", values)
 
-    async def put_state(self, uuid: bytes, state: Standing, why: str, failing_since: int | None, at: int) -> bool:
-        """False where it is gone."""
-        return await self._done("webhook_state", (uuid, state.value, why, failing_since, at))
+    async def put_state(
+        self,
+        uuid: bytes,
+        state: Standing,
+        why: str,
+        failing_since: int | None,
+        at: int,
+        *,
+        seen: Standing | None = None,
+    ) -> bool:
+        """`seen`: the state that it must be in. False where it is in another, or gone."""
+        return await self._done("webhook_state", (uuid, state.value, why, failing_since, at, seen and seen.value))
 
-    async def begin(self, uuid: bytes, at: int) -> bool:
-        """A pending endpoint is active: it is told what happened since it was made. False where it is not pending any
-        more."""
-        return await self._done("webhook_begin", (uuid, at))
+    async def begin(
+        self,
+        uuid: bytes,
+        url: str,
+        at: int,
+        *,
+        state: Standing = Standing.ACTIVE,
+        why: str = "",
+        failing_since: int | None = None,
+    ) -> bool:
+        """A pending endpoint that answered at that URL is active: it is told what happened since it was made; or it is
+        in the state that it was in before. False where it is not pending any more, or has another URL."""
+        return await self._done("webhook_begin", (uuid, url, at, state.value, why, failing_since))
 
     async def rotate(self, uuid: bytes, wrapped: bytes, *, old_until: int, at: int) -> bool:
         """Another secret; the present one is good until `old_until`. False where it is gone."""

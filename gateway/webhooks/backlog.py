@@ -23,7 +23,7 @@ from gateway.store.webhook import MOST_ATTEMPTS, MOST_PARKED, Dead, Parked, Prog
 from gateway.webhooks import formats, schedule
 from gateway.webhooks.schedule import Answer, Outcome
 
-WINDOW: Final = 100  # events in hand
+WINDOW: Final = 100  # events in hand, at most
 AT_ONCE: Final = 8  # requests
 BROKEN: Final = 8  # failures in a row, after which an endpoint is asked one thing at a time
 PROBE_MS: Final = 300_000  # so often a broken endpoint is asked something new
@@ -45,12 +45,13 @@ class Item:
 
 
 class Backlog:
-    """`record` is the endpoint as it is now."""
+    """`record` is the endpoint as it is now; `window`: so many events are in hand."""
 
     def __init__(self, record: WebhookRecord, parked: Sequence[Parked], rng: random.Random) -> None:
         self.record = record
         self.position = record.cursor  # the log was read up to here
         self.in_flight = 0
+        self.window = WINDOW
         self._rng = rng
         self._items: dict[int, Item] = {}
         self._chains: dict[int, deque[Item]] = {}
@@ -94,6 +95,13 @@ class Backlog:
             self._failing_here = min(self._failing_here, now)
         self._recover(now)
 
+    def set_forward(self, by_ms: int, now: int) -> None:
+        """The clock went forward: it did not fail for so long. What waits for a time may be due, as after a wait."""
+        if self._failing_since is not None:
+            self._failing_since = min(self._failing_since + by_ms, now)
+        if self._failing_here is not None:
+            self._failing_here = min(self._failing_here + by_ms, now)
+
     # What it is told
 
     @property
@@ -116,7 +124,7 @@ class Backlog:
     @property
     def room(self) -> int:
         """So many more events may be offered."""
-        most = 1 if self.broken else WINDOW
+        most = 1 if self.broken else self.window
         return max(0, min(most, MOST_PARKED - self.parked) - len(self._window))
 
     def offer(self, event: LoggedEvent) -> None:
@@ -169,8 +177,8 @@ class Backlog:
         item.attempts += 1
         self._tried.append(Tried(item.seq, now, item.attempts, answer.status, answer.took_ms, answer.error))
         if answer.delivered:
-            self._succeeded(now)
             self._end(item)
+            self._succeeded(now)
             return True
         self._failures += 1
         if self._failing_since is None:
@@ -205,11 +213,15 @@ class Backlog:
         self._land(item)
         self._end(item)
 
+    def is_unsaved(self, *, whole: bool = False) -> bool:
+        """Whether there is any progress."""
+        return self._is_changed or self.cursor - self._saved >= (1 if whole else SKIPPED)
+
     def progress(self, now: int, *, whole: bool = False) -> Progress | None:
         """What is to be written, once; None where nothing is. `whole`: also that nothing was wanted for a while."""
-        cursor = self.cursor
-        if not self._is_changed and cursor - self._saved < (1 if whole else SKIPPED):
+        if not self.is_unsaved(whole=whole):
             return None
+        cursor = self.cursor
         self._saved, self._is_changed = cursor, False
         progress = Progress(
             webhook=self.record.id,
@@ -312,13 +324,16 @@ class Backlog:
 
     def _recover(self, now: int) -> None:
         """It is there again: what waits for its next time, hours from now perhaps, is due."""
+        self._timed = []  # those of later times would stay in it until then
         for chain in self._chains.values():
             head = chain[0]
-            if head.parked and not head.flying and head.next_at > now:
+            if not head.parked or head.flying:
+                continue
+            if head.next_at > now:
                 head.next_at = now
                 self._changed[head.seq] = Parked(head.seq, max(0, head.chain), head.attempts, now)
                 self._is_changed = True
-                self._arm(head)
+            self._arm(head)
 
     def _is_over(self, answer: Answer, now: int, terms: Webhooks) -> bool:
         """Whether it is to be told nothing any more."""

@@ -3,7 +3,8 @@
 Guarantees: at least once, for what came of a request is written after its answer; nothing in the path of mail waits for
 anything here, and while there is no active endpoint nothing is read. One reader follows the log for all endpoints that
 are level with it; one that fell behind reads for itself, by and by. Requests are bounded, and a quarter of them is kept
-for endpoints that have none on their way, so a slow one holds up nobody else. A store that is away is waited for.
+for endpoints that have none on their way, half of it for accounts without many, so slow ones hold up nobody else. A
+store that is away is waited for.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import contextlib
 import heapq
 import logging
 import random
+from collections import Counter
 from typing import Final
 
 from gateway.config import Webhooks
@@ -19,23 +21,25 @@ from gateway.metrics import Metrics
 from gateway.runtime import Clock, Supervisor
 from gateway.store.eventlog import EventLog, LoggedEvent
 from gateway.store.vault import Vault, VaultError
-from gateway.store.webhook import Standing, WebhookRecord
+from gateway.store.webhook import WebhookRecord
 from gateway.store.webhooks import WebhookStore
 from gateway.tokens import Tokens
 from gateway.webhooks import endpoint, formats, schedule
-from gateway.webhooks.backlog import Backlog, Item
+from gateway.webhooks.backlog import AT_ONCE, WINDOW, Backlog, Item
 from gateway.webhooks.endpoint import Endpoint
 from gateway.webhooks.figures import WebhookFigures
 from gateway.webhooks.schedule import Answer, Outcome
 from gateway.webhooks.sender import CONNECTIONS, Sender
 
 READ_ROWS: Final = 200
+MOST_IN_HAND: Final = 10_000  # events, of all endpoints, as far as each may have AT_ONCE
 GATHER_S: Final = 0.05  # events that come together are read together
 FOLLOW_S: Final = 60.0
 REST_S: Final = 0.02  # between reads of those that are behind
 WRITE_RETRY_S: Final = 5.0
 LAST_WRITE_S: Final = 2.0  # waited at the end for a write that is under way
-STEP_MS: Final = 60_000  # a clock that goes back so far was set
+STEP_MS: Final = 60_000  # a clock that is so far off was set, or the machine slept
+HELD_MS: Final = 60_000  # an older event may have been erased since it was read
 SPARE: Final = CONNECTIONS // 4  # requests that only endpoints without any may have
 LONGEST_WAIT_S: Final = 60.0
 UNREADABLE: Final = (StoreError, ValueError)  # a damaged row must not end the daemon
@@ -77,10 +81,10 @@ class Dispatcher:
         self._kicked = asyncio.Event()
         self._touched: dict[int, None] = {}  # endpoints that may have something to send
         self._timers: list[tuple[int, int]] = []
-        self._in_flight = 0
+        self._in_flight: Counter[str] = Counter()  # by account
         self._stopping = False
         self._changing = asyncio.Lock()
-        self._seen = clock.now_ms()
+        self._seen_ms, self._seen_s = clock.now_ms(), clock.monotonic()
 
     async def start(self) -> None:
         """Raises StoreError."""
@@ -90,9 +94,7 @@ class Dispatcher:
             except VaultError:
                 log.error("the database is damaged: webhook %d cannot be read; see docs/baddays.md", record.id)  # noqa: TRY400 - the row says it all
         self._watch()
-        self._figures.endpoints.read = self._count_states
-        self._figures.parked.read = lambda: {(): sum(one.backlog.parked for one in self._endpoints.values())}
-        self._figures.lag.read = lambda: {(): self._lag()}
+        self._figures.read(lambda: [one.backlog for one in self._endpoints.values()], lambda: self._tail)
         for work, name in ((self._follow(), "log"), (self._catch_up(), "backlog"), (self._pump(), "requests")):
             self._supervisor.start(work, name=f"webhooks: {name}", critical=True)
 
@@ -120,11 +122,6 @@ class Dispatcher:
             known.secrets = endpoint.unwrap(self._vault, record)
             self._touch(known)
 
-    def kick(self) -> None:
-        """Time has passed."""
-        self._touched |= dict.fromkeys(self._endpoints)
-        self._kicked.set()
-
     async def stop(self, within_s: float) -> None:
         """Makes no more requests; those on their way end, or are cut off, and what came of them is written."""
         self._stopping = True
@@ -146,7 +143,7 @@ class Dispatcher:
 
     @property
     def in_flight(self) -> int:
-        return self._in_flight
+        return self._in_flight.total()
 
     # Endpoints
 
@@ -164,8 +161,11 @@ class Dispatcher:
         if not active:
             self._any_active.clear()
             return
+        for one in self._endpoints.values():
+            one.backlog.window = max(AT_ONCE, min(WINDOW, MOST_IN_HAND // len(self._endpoints)))
         if not self._any_active.is_set():
-            self._tail = max(one.backlog.position for one in active)
+            # Never back: the reader may be waiting there for what comes next.
+            self._tail = max(self._tail, *(one.backlog.position for one in active))
             self._any_active.set()
         self._any_behind.set()
 
@@ -189,12 +189,26 @@ class Dispatcher:
                 await asyncio.sleep(WRITE_RETRY_S)
                 continue
             if events:
-                for one in self._endpoints.values():
-                    if one.backlog.active and one.backlog.position >= start:
-                        self._offer(one, events)
+                await self._spread(start, events)
                 self._tail = max(self._tail, events[-1].seq)
                 self._any_behind.set()
             await asyncio.sleep(GATHER_S)
+
+    async def _spread(self, start: int, events: list[LoggedEvent]) -> None:
+        """To those that are level, each in a turn of the loop."""
+        of_account: dict[str, list[LoggedEvent]] = {"": events}
+        for event in events:
+            if event.account:
+                of_account.setdefault(event.account, []).append(event)
+        for one in list(self._endpoints.values()):
+            backlog = one.backlog
+            if not self._is_current(one) or not backlog.active or backlog.position < start:
+                continue
+            theirs = of_account.get(one.record.account, [])
+            if self._offer(one, theirs):
+                backlog.position = max(backlog.position, events[-1].seq)
+            if theirs:
+                await asyncio.sleep(0)
 
     async def _catch_up(self) -> None:
         """Those that are behind and have room, a read each."""
@@ -233,7 +247,8 @@ class Dispatcher:
             if not backlog.room:
                 break
             backlog.offer(event)
-        self._touch(one)
+        if events:
+            self._touch(one)
         self._save_soon(one)
         return not events or backlog.position >= events[-1].seq
 
@@ -264,11 +279,17 @@ class Dispatcher:
                 del self._touched[id_]
 
     def _look_at_clock(self, now: int) -> None:
-        if now < self._seen - STEP_MS:
-            for one in self._endpoints.values():
+        now_s = self._clock.monotonic()
+        step_ms = now - self._seen_ms - int((now_s - self._seen_s) * 1000)
+        self._seen_ms, self._seen_s = now, now_s
+        if abs(step_ms) < STEP_MS:
+            return
+        for one in self._endpoints.values():
+            if step_ms < 0:
                 one.backlog.set_back(now)
-                self._touch(one)
-        self._seen = now
+            else:
+                one.backlog.set_forward(step_ms, now)
+            self._touch(one)
 
     def _send_of(self, one: Endpoint, now: int) -> bool:
         """Start what is due of an endpoint; False where it must wait for others' requests."""
@@ -279,15 +300,15 @@ class Dispatcher:
             if item is None:
                 self._wake_later(one, now)
                 return True
-            self._in_flight += 1
+            self._in_flight[one.record.account] += 1
             task = self._supervisor.start(self._deliver(one, item), name="webhook")
             one.tasks.add(task)
             task.add_done_callback(one.tasks.discard)
         return False
 
     def _has_place(self, one: Endpoint) -> bool:
-        free = CONNECTIONS - self._in_flight
-        return free > (SPARE if one.backlog.in_flight else 0)
+        others = SPARE // 2 if self._in_flight[one.record.account] >= CONNECTIONS // 2 else 0
+        return CONNECTIONS - self.in_flight > (SPARE if one.backlog.in_flight else others)
 
     def _wake_later(self, one: Endpoint, now: int) -> None:
         at = one.backlog.wake_at()
@@ -309,32 +330,35 @@ class Dispatcher:
             log.exception("an event could not be told to the webhook %s", one.name)
             self._finish(one, item, Answer(Outcome.UNREACHABLE, 0, 0, "it could not be sent"))
         finally:
-            self._in_flight -= 1
+            self._in_flight -= Counter({one.record.account: 1})
         self._touch(one)
         self._any_behind.set()
         self._save_soon(one)
 
     async def _try(self, one: Endpoint, item: Item) -> None:
+        event, now = item.event, self._clock.now_ms()
+        if event is None or not 0 <= now - event.at < HELD_MS:
+            event = await self._events.one(item.seq)
         record = one.record
-        if not one.backlog.active:  # somebody was faster
+        if not one.backlog.active or not self._is_current(one):  # somebody was faster
             one.backlog.release(item, 0)
             return
-        event = item.event or await self._events.one(item.seq)
         if event is None:
-            one.backlog.drop(item, self._clock.now_ms(), "the event is no longer known")
+            one.backlog.drop(item, now, "the event is no longer known")
             self._gave_up(one, "it is no longer known")
             return
         payload = formats.payload(record.format, event, self._tokens)
         if payload is None:
             one.backlog.skip(item)
             return
-        secrets = one.secrets.good(self._clock.now_ms())
-        attempt = item.attempts + 1
+        secrets, attempt = one.secrets.good(now), item.attempts + 1
         self._finish(one, item, await self._sender.post(record.url, record.format, payload, secrets, attempt=attempt))
 
     def _finish(self, one: Endpoint, item: Item, answer: Answer) -> None:
         self._figures.requests.at(answer.outcome.value).value += 1
-        if not one.backlog.finish(item, answer, self._clock.now_ms(), self._config):
+        now = self._clock.now_ms()
+        self._look_at_clock(now)  # before anything is judged by it
+        if not one.backlog.finish(item, answer, now, self._config):
             self._gave_up(one, answer.words)
 
     def _gave_up(self, one: Endpoint, why: str) -> None:
@@ -344,7 +368,7 @@ class Dispatcher:
     # Writing
 
     def _save_soon(self, one: Endpoint) -> None:
-        if one.saving is None and not self._stopping:
+        if one.saving is None and not self._stopping and one.backlog.is_unsaved():
             one.saving = self._supervisor.start(self._save(one), name="webhook: save")
 
     async def _save(self, one: Endpoint) -> None:
@@ -372,15 +396,3 @@ class Dispatcher:
             if one.stuck:
                 one.stuck = False
                 self._touch(one)
-
-    # Looking
-
-    def _count_states(self) -> dict[tuple[str, ...], float]:
-        counts: dict[tuple[str, ...], float] = {(state.value,): 0 for state in Standing}
-        for one in self._endpoints.values():
-            counts[one.record.state.value,] += 1
-        return counts
-
-    def _lag(self) -> int:
-        active = [one.backlog.cursor for one in self._endpoints.values() if one.backlog.active]
-        return max(0, self._events.last - min(active)) if active else 0

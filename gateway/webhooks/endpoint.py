@@ -1,10 +1,11 @@
 """An endpoint as it is in hand: its place in the log, its secrets, what is under way for it."""
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
 
 from gateway.store import webhook as endpoints
-from gateway.store.vault import Vault
+from gateway.store.vault import Vault, VaultError
 from gateway.store.webhook import WebhookRecord
 from gateway.webhooks.backlog import Backlog
 
@@ -23,13 +24,13 @@ class Secrets:
 
 
 def unwrap(vault: Vault, record: WebhookRecord) -> Secrets:
-    """Raises VaultError."""
-    label, old = endpoints.vault_label(record.uuid), record.old_secret_wrapped
-    return Secrets(
-        vault.unwrap(label, record.secret_wrapped).decode(),
-        vault.unwrap(label, old).decode() if old is not None else None,
-        record.old_until or 0,
-    )
+    """Without an old one that is damaged: it may have been rotated for that. Raises VaultError."""
+    label, old = endpoints.vault_label(record.uuid), None
+    present = vault.unwrap(label, record.secret_wrapped).decode()
+    if record.old_secret_wrapped is not None:
+        with contextlib.suppress(VaultError):
+            old = vault.unwrap(label, record.old_secret_wrapped).decode()
+    return Secrets(present, old, record.old_until or 0)
 
 
 @dataclass(slots=True, eq=False)

@@ -1,6 +1,10 @@
 """What becomes of requests to endpoints, as metrics."""
 
+from collections.abc import Callable, Sequence
+
 from gateway.metrics import Metrics
+from gateway.store.webhook import Standing
+from gateway.webhooks.backlog import Backlog
 
 
 class WebhookFigures:
@@ -19,3 +23,21 @@ class WebhookFigures:
         self.lag = metrics.gauge(
             "webhook_lag_events", "Events in the log that the slowest active endpoint has not come to yet."
         )
+
+    def read(self, backlogs: Callable[[], Sequence[Backlog]], last: Callable[[], int]) -> None:
+        """What is looked up for whoever asks; `last`: the number of the last event that was read. The store may go on
+        from a far higher one, after a restoration."""
+        self.endpoints.read = lambda: _states(backlogs())
+        self.parked.read = lambda: {(): sum(one.parked for one in backlogs())}
+        self.lag.read = lambda: {(): _lag(backlogs(), last())}
+
+
+def _states(backlogs: Sequence[Backlog]) -> dict[tuple[str, ...], float]:
+    counts: dict[tuple[str, ...], float] = {(state.value,): 0 for state in Standing}
+    for one in backlogs:
+        counts[one.record.state.value,] += 1
+    return counts
+
+
+def _lag(backlogs: Sequence[Backlog], last: int) -> int:
+    return max((max(0, last - one.cursor) for one in backlogs if one.active), default=0)

@@ -4,6 +4,7 @@ Guarantees: the same event is the same bytes at every attempt; an event that a f
 events an endpoint wants is asked before (backlog.py).
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,7 +20,7 @@ from gateway.tokens import Tokens
 from gateway.webhooks import signing
 
 PING: Final = "webhook.ping"
-_SPACE: Final = " "
+_CODE: Final = re.compile(r"(?:[245]\d\d[ -])?#?([245]\.\d{1,3}\.\d{1,3})\b|([245]\d\d)\b", re.ASCII)  # of a reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ def _nested(event: LoggedEvent, _tokens: Tokens) -> tuple[str, Any] | None:
     data: dict[str, Any] = {"message_id": show_id("msg_", event.uuid), "recipient": event.address}
     if name == "bounced":
         data |= {
-            "bounce_type": "hard" if event.type is EventType.BOUNCED else "soft",
+            "bounce_type": "hard" if _is_hard(event, facts) else "soft",
             "bounce_code": _enhanced(facts),
             "bounce_description": facts.get("reply", ""),
         }
@@ -153,7 +154,6 @@ def _sendmux(event: LoggedEvent, tokens: Tokens) -> tuple[str, Any] | None:
         return None
     facts = _decoded(event.data)
     bounced, refused = name == "message.bounced", name == "message.rejected"
-    hard = event.type is EventType.BOUNCED and facts.get("scope", "") in {"", Scope.RECIPIENT.value}
     data = {
         "message_id": event.message_id,
         "message_id_kind": "rfc5322",
@@ -161,9 +161,9 @@ def _sendmux(event: LoggedEvent, tokens: Tokens) -> tuple[str, Any] | None:
         "sender": event.header_from,
         "recipients": [event.address],
         "mailbox_id": None,
-        "bounce_type": ("Permanent" if hard else "Transient") if bounced else None,
+        "bounce_type": ("Permanent" if _is_hard(event, facts) else "Transient") if bounced else None,
         "bounce_subtype": facts.get("bounce_class") if bounced else None,
-        "complaint_type": facts.get("feedback_type") if name == "message.complained" else None,
+        "complaint_type": facts.get("reply") if name == "message.complained" else None,
         "complaint_subtype": None,
         "reject_reason": (facts.get("reply") or facts.get("note") or event.type.value) if refused else None,
         "delay_type": facts.get("bounce_class") if event.type is EventType.DEFERRED else None,
@@ -207,13 +207,17 @@ SHAPES: Final[Mapping[Format, Shape]] = {
 }
 
 
+def _is_hard(event: LoggedEvent, facts: Mapping[str, Any]) -> bool:
+    """Whether the address is at fault: programs write to it no more. A notification may tell of another fault."""
+    return event.type is EventType.BOUNCED and facts.get("scope", "") in {"", Scope.RECIPIENT.value}
+
+
 def _enhanced(facts: Mapping[str, Any]) -> str:
-    """The enhanced status code (RFC 3463) of a reply, else its first word."""
-    status = facts.get("status")
-    if status:
+    """The enhanced status code (RFC 3463) of a reply, else its code; "" of what no host said."""
+    if status := facts.get("status"):
         return str(status)
-    words = str(facts.get("reply", "")).split(_SPACE, 2)
-    return words[1] if len(words) > 1 and words[1].count(".") == 2 else words[0]
+    said = _CODE.match(str(facts.get("reply", "")))
+    return said[1] or said[2] if said else ""
 
 
 def _decoded(text: str) -> dict[str, Any]:

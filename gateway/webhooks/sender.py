@@ -26,7 +26,8 @@ from gateway.webhooks import formats, schedule, signing
 from gateway.webhooks.formats import Payload
 from gateway.webhooks.schedule import Answer, Outcome
 
-CONNECTIONS: Final = 100
+CONNECTIONS: Final = 100  # for events
+PINGS: Final = 20  # for tests, which take none of those
 _BODY_S: Final = 1.0  # for what comes behind the status, which is all that counts
 _AGENT: Final = f"mail-gateway/{gateway.__version__}"
 
@@ -108,9 +109,9 @@ class Sender:
         if self._session is None:
             allowed = guard(self._config)
             resolver = GuardedResolver(self._resolver, allowed)
-            timeout_s = self._config.timeout_s
+            timeout_s, connections = self._config.timeout_s, CONNECTIONS + PINGS
             self._session = netguard.session(
-                resolver, allowed, self._context, timeout_s=timeout_s, connections=CONNECTIONS
+                resolver, allowed, self._context, timeout_s=timeout_s, connections=connections
             )
         return self._session
 

@@ -15,11 +15,12 @@ from gateway.store.webhooks import TooMany
 from tests.store.mail import START_MS, Post
 
 UUID = bytes(range(16))
+URL = "https://a.test/"
 
 
 def new(uuid: bytes = UUID, account: str = "acme") -> NewWebhook:
     types = (EventType.DELIVERED, EventType.BOUNCED)
-    return NewWebhook(uuid, account, "https://a.test/", Format.SENDMUX, b"w", types, ("k",), ('t"',), True, START_MS)
+    return NewWebhook(uuid, account, URL, Format.SENDMUX, b"w", types, ("k",), ('t"',), True, START_MS)
 
 
 def progress(id_: int, cursor: int, *, epoch: int = 0, **more: Any) -> Progress:
@@ -38,12 +39,14 @@ async def test_a_record_comes_back_as_it_went(store: SqliteStore, post: Post) ->
     assert (one.types, one.keys, one.tags) == ((EventType.DELIVERED, EventType.BOUNCED), ("k",), ('t"',))
     assert (one.state, one.final_only, one.format) == (Standing.PENDING, True, Format.SENDMUX)
     assert one.cursor == store.event_log.last == 1  # what was before is not told
-    assert await store.webhooks.begin(UUID, START_MS)
-    assert not await store.webhooks.begin(UUID, START_MS)
+    assert not await store.webhooks.begin(UUID, "https://b.test/", START_MS)  # it is not that one which answered
+    assert await store.webhooks.begin(UUID, URL, START_MS)
+    assert not await store.webhooks.begin(UUID, URL, START_MS)
     assert await store.webhooks.rotate(UUID, b"n", old_until=5, at=START_MS)
     again = await store.webhooks.one(UUID)
     assert again is not None
     assert (again.secret_wrapped, again.old_secret_wrapped, again.old_until) == (b"n", b"w", 5)
+    assert not await store.webhooks.put_state(UUID, Standing.ACTIVE, "", None, START_MS, seen=Standing.PAUSED)
     assert await store.webhooks.put_state(UUID, Standing.DISABLED, "gone", None, START_MS)
     assert await store.webhooks.change(again, START_MS)  # as it was read before
     again = await store.webhooks.one(UUID)
@@ -60,7 +63,7 @@ async def test_progress_is_of_its_epoch_and_never_goes_back(store: SqliteStore, 
     for _ in range(5):
         await store.enqueue(post.message())
     await store.webhooks.add(new(), most=9)
-    await store.webhooks.begin(UUID, START_MS)
+    await store.webhooks.begin(UUID, URL, START_MS)
     parked = (Parked(2, 1, 3, 99), Parked(4, 1, 0, 0))
     dead = (Dead(1, 9, START_MS, "it answered 500"),)
     assert await store.webhooks.save(progress(1, 5, parked=parked, dead=dead))
@@ -97,7 +100,7 @@ async def test_what_is_remembered_of_requests_is_bounded(store: SqliteStore) -> 
 
 async def test_the_end_of_an_endpoint_is_an_event_in_the_same_transaction(store: SqliteStore) -> None:
     await store.webhooks.add(new(), most=9)
-    await store.webhooks.begin(UUID, START_MS)
+    await store.webhooks.begin(UUID, URL, START_MS)
     last = progress(1, 0, disabled="gone", event='{"reason":"gone"}')
     assert await asyncio.gather(*(store.webhooks.save(last) for _ in range(3))) == [True] * 3
     [event] = await store.event_log.read(0, 10)

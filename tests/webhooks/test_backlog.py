@@ -9,7 +9,7 @@ from gateway.config import Webhooks
 from gateway.events import EventType
 from gateway.store.eventlog import LoggedEvent
 from gateway.store.webhook import MOST_PARKED, Format, Parked, Progress, Standing, WebhookRecord
-from gateway.webhooks.backlog import AT_ONCE, PROBE_MS, WINDOW, Backlog, Item
+from gateway.webhooks.backlog import AT_ONCE, BROKEN, PROBE_MS, WINDOW, Backlog, Item
 from gateway.webhooks.schedule import Answer, Outcome
 
 GOOD = Answer(Outcome.DELIVERED, 200, 1)
@@ -125,6 +125,54 @@ def test_parked_events_are_bounded_and_the_cursor_waits() -> None:
     assert backlog.take(10**9) is None  # what is behind it waits
     backlog.finish(item, GOOD, 10**9, TERMS)
     assert [backlog.room] == [1]
+
+
+def test_one_that_comes_and_goes_leaves_no_times_behind() -> None:
+    backlog = Backlog(RECORD, (), random.Random(1))
+    terms = replace(TERMS, retry_s=(3600,) * 100)
+    for seq in range(1, BROKEN + 2):
+        backlog.offer(event(seq, seq))
+    now, seq = 0, BROKEN + 1
+    for _ in range(50):
+        now += PROBE_MS
+        while not backlog.broken:
+            item = backlog.take(now)
+            assert item is not None
+            backlog.finish(item, BAD, now, terms)
+        seq += 1
+        backlog.offer(event(seq, seq))
+        item = backlog.take(now + PROBE_MS)
+        assert item is not None
+        backlog.finish(item, GOOD, now, terms)
+    assert len(backlog._timed) <= 2 * len(backlog._items)
+
+
+def test_a_message_to_a_thousand_that_is_refused_lets_others_pass() -> None:
+    backlog, events = Backlog(RECORD, (), random.Random(1)), 3000  # accepted, delivered, opened
+    backlog.offer(event(1, 1))
+    refused = backlog.take(0)
+    assert refused is not None
+    backlog.finish(refused, BAD, 0, TERMS)
+    for seq in range(2, events + 1):
+        assert backlog.room, seq
+        backlog.offer(event(seq, 1))
+    backlog.offer(event(events + 1, 2))
+    passing = backlog.take(0)
+    assert passing is not None
+    assert passing.seq == events + 1
+
+
+def test_a_clock_that_was_behind_at_the_start_hides_no_failure() -> None:
+    now = 1_800_000_000_000
+    backlog = Backlog(replace(RECORD, failing_since=now - 1000), (), random.Random(1))
+    backlog.set_forward(now, now)  # from 1970
+    backlog.offer(event(1, 1))
+    item = backlog.take(now)
+    assert item is not None
+    backlog.finish(item, BAD, now, TERMS)
+    progress = backlog.progress(now)
+    assert progress is not None
+    assert progress.failing_since == now
 
 
 def test_what_is_in_hand_is_bounded() -> None:

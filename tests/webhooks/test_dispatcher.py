@@ -8,6 +8,7 @@ from standardwebhooks.webhooks import Webhook
 from gateway.events import State
 from gateway.runtime import Clock
 from gateway.webhooks.backlog import AT_ONCE
+from gateway.webhooks.dispatcher import FOLLOW_S
 from tests.fakes.receiver import OK, Receiver, Request
 from tests.webhooks.world import World, open_world
 
@@ -90,6 +91,21 @@ async def test_a_new_process_goes_on_where_the_last_one_stopped(world: World, re
     await world.accept("c@example.com")
     await world.told(receiver, 3)
     assert {one.json["data"]["recipient"] for one in receiver.told} == {f"{name}@example.com" for name in "abc"}
+
+
+async def test_one_that_is_behind_is_told_though_nothing_new_comes(world: World, receiver: Receiver) -> None:
+    async with Receiver() as other:
+        made = await world.add(receiver)
+        behind = await world.add(other, account="other")
+        await world.manager.pause(None, behind["id"])
+        await world.accept("a@example.com", account="other")
+        await world.accept("b@example.com")
+        await world.told(receiver, 1)
+        await world.until(lambda: bool(world.store.commits._listening))  # it waits for what comes behind that
+        await world.manager.pause(None, made["id"])
+        await world.manager.resume(None, behind["id"])
+        async with asyncio.timeout(FOLLOW_S / 4):
+            await world.told(other, 1)
 
 
 async def test_one_that_is_behind_catches_up_past_what_it_does_not_want(world: World, receiver: Receiver) -> None:

@@ -12,6 +12,7 @@ import pytest
 from gateway.events import State
 from gateway.manage.webhooks import From
 from gateway.store.webhook import MOST_PARKED
+from gateway.webhooks import dispatcher
 from gateway.webhooks.backlog import BROKEN
 from gateway.webhooks.dispatcher import SPARE
 from gateway.webhooks.sender import CONNECTIONS
@@ -19,6 +20,7 @@ from tests.fakes.receiver import OK, Receiver, Request, status
 from tests.webhooks.world import World
 
 HOUR_S = 3600
+MOST_FLOOD = 8 * 1024 * 1024  # more than the buffers of a connection hold
 
 
 async def drip(_request: Request, writer: asyncio.StreamWriter) -> bytes | None:
@@ -62,6 +64,18 @@ async def half(_request: Request, writer: asyncio.StreamWriter) -> bytes | None:
     return None
 
 
+def endless(what: bytes) -> Any:
+    """So much of it that nobody may read it."""
+
+    async def answer(_request: Request, writer: asyncio.StreamWriter) -> bytes | None:
+        for _ in range(MOST_FLOOD // 65_536):
+            writer.write(what * (65_536 // len(what)))
+            await writer.drain()
+        raise AssertionError("all of it was read")
+
+    return answer
+
+
 def said(what: bytes | None) -> Any:
     return lambda _request, _writer: what
 
@@ -82,6 +96,8 @@ WAYS = {
     "a long field": (said(b"HTTP/1.1 200 OK\r\nX: " + b"a" * 200_000 + b"\r\n\r\n"), "no answer that can be read"),
     "half a head": (half, "no answer that can be read"),
     "1 GB of failure": (huge(500), "it answered 500"),
+    "no line but empty ones": (endless(b"\r\n"), "no answer that can be read"),
+    "an answer that is always to come": (endless(b"HTTP/1.1 100 Continue\r\n\r\n"), "no answer that can be read"),
 }
 
 
@@ -109,6 +125,29 @@ async def test_what_comes_behind_a_success_does_not_matter(world: World, receive
         await world.accept(f"{count}@example.com")
         await world.told(receiver, count)
         assert (await world.show(made))["parked"] == 0
+
+
+async def test_nothing_is_taken_behind_an_answer(world: World, receiver: Receiver) -> None:
+    made = await world.add(receiver)
+    flood, goes_on, cut_off = endless(status(200)), asyncio.Event(), asyncio.Event()
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        writer.write(OK)
+        await writer.drain()
+        await goes_on.wait()
+        with contextlib.suppress(AssertionError):
+            try:
+                await flood(request, writer)
+            except ConnectionError:
+                cut_off.set()
+
+    receiver.answer = answer
+    await world.accept("ann@example.com")
+    await world.told(receiver, 1)
+    assert (await world.show(made))["parked"] == 0
+    goes_on.set()  # on a connection that is kept for the next request
+    await world.until(lambda: receiver.at_once == 0)
+    assert cut_off.is_set()
 
 
 async def test_a_redirect_is_a_failure_and_not_followed(world: World, receiver: Receiver) -> None:
@@ -329,4 +368,22 @@ async def test_a_slow_endpoint_leaves_room_to_others(world: World, receiver: Rec
         await world.accept("last@example.com")
         await world.until(lambda: len(receiver.told) == 1)
         assert world.dispatcher.in_flight >= CONNECTIONS - SPARE
+        await world.dispatcher.stop(0)
+
+
+async def test_one_account_with_many_slow_endpoints_leaves_room_to_others(
+    world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "CONNECTIONS", 8)
+    monkeypatch.setattr(dispatcher, "SPARE", 2)
+    async with Receiver() as slow:
+        for _ in range(8):
+            await world.add(slow)
+        await world.add(receiver, account="other")
+        slow.answer = hang
+        await world.accept("ann@example.com")
+        await world.until(lambda: slow.at_once == 7)
+        await world.accept("bob@example.com", account="other")
+        await world.until(lambda: len(receiver.told) == 1)
+        assert slow.at_once == 7
         await world.dispatcher.stop(0)

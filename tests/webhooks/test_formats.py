@@ -82,9 +82,20 @@ def test_cloudmails_is_as_its_other_page_has_it() -> None:
             "custom_args": {"user_id": "12345"},
         },
     }
+    late = of(EventType.BOUNCED, reply="554 5.7.1 spam", scope="content", late=True)
+    assert body(Format.CLOUDMAILS_NESTED, late)["data"]["bounce_type"] == "soft"  # nothing is wrong with the address
     clicked = body(Format.CLOUDMAILS_NESTED, of(EventType.CLICKED, url="https://yoursite.com/landing"))
     assert clicked["data"]["url"] == "https://yoursite.com/landing"
-    for reply, code in (("550 no", "550"), ("", ""), ("550 5.1.1", "5.1.1")):
+    for reply, code in (
+        ("550 no", "550"),
+        ("", ""),
+        ("550 5.1.1", "5.1.1"),
+        ("550-5.1.1 The account\n550 5.1.1 is gone", "5.1.1"),  # of a notification, as it stands there
+        ("550 #5.1.0 Address rejected", "5.1.0"),
+        ("550 5.1.1. No", "5.1.1"),
+        ("550 10.0.0.1 is blocked", "550"),
+        ("No host answered", ""),
+    ):
         told = body(Format.CLOUDMAILS_NESTED, of(EventType.BOUNCED, reply=reply))["data"]
         assert told["bounce_code"] == code
 
@@ -100,10 +111,11 @@ def test_sendmux_has_the_vendors_members() -> None:
     bounced = body(Format.SENDMUX, of(EventType.BOUNCED, reply="550 5.1.1 no", bounce_class="InvalidRecipient"))
     assert bounced.keys() == {"id", "type", "team_public_id", "occurred_at", "data"}
     assert (bounced["id"], bounced["type"]) == (ID, "message.bounced")
-    assert bounced["data"] | {} == bounced["data"]
     assert bounced["data"]["bounce_type"] == "Permanent"
     assert bounced["data"]["sendmux_message_id"] == show_id("eml_", UUID)
     assert bounced["data"]["recipients"] == ["recipient@example.com"]
+    complained = body(Format.SENDMUX, of(EventType.COMPLAINED, reply="abuse", host="example.net", late=True))
+    assert complained["data"]["complaint_type"] == "abuse"
     told = {type_.value: body(Format.SENDMUX, of(type_))["type"] for type_ in formats.SHAPES[Format.SENDMUX].types}
     assert told == {
         "delivered": "message.delivered",

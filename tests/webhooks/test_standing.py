@@ -13,11 +13,14 @@ import pytest
 from gateway.errors import Refused, StoreFull
 from gateway.events import EventType
 from gateway.manage.webhooks import From, WebhookWish
+from gateway.runtime import rfc3339
 from gateway.store import connection
-from gateway.store.webhook import Progress, WebhookRecord
+from gateway.store.webhook import Progress, Standing, WebhookRecord
 from gateway.webhooks import dispatcher
 from gateway.webhooks.backlog import Backlog
-from tests.fakes.receiver import OK, Receiver, status
+from gateway.webhooks.pinging import OF_ACCOUNT
+from gateway.webhooks.sender import CONNECTIONS, PINGS
+from tests.fakes.receiver import OK, Receiver, Request, status
 from tests.webhooks.test_backlog import RECORD, event
 from tests.webhooks.test_failing import said
 from tests.webhooks.world import World, open_world
@@ -108,6 +111,69 @@ async def test_another_url_must_answer_a_ping_whatever_the_state(world: World, r
         assert (await world.manager.resume(None, made["id"]))["state"] == "active"
 
 
+async def test_only_the_url_that_answered_is_told_anything(world: World, receiver: Receiver) -> None:
+    made = await world.add(receiver)
+    async with Receiver() as slow, Receiver() as refusing:
+        answers = asyncio.Event()
+
+        async def late(_request: Request, _writer: object) -> bytes:
+            await answers.wait()
+            return OK
+
+        slow.answer, refusing.answer = late, said(status(500))
+        first = asyncio.ensure_future(world.manager.change(None, made["id"], WebhookWish(url=slow.url)))  # noqa: TID251 - a test's own
+        await world.until(lambda: bool(slow.asked))
+        await world.manager.change(None, made["id"], WebhookWish(url=refusing.url))
+        answers.set()
+        moved = await first
+        assert (moved["url"], moved["state"], moved["test"]["ok"]) == (refusing.url, "pending", True)
+
+
+async def test_what_was_paused_as_it_is_moved_is_not_resumed(
+    world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await world.add(receiver)
+    await world.manager.pause(None, made["id"])
+    put = world.store.webhooks.put_state
+
+    async def moved_first(*args: Any, **more: Any) -> bool:
+        record = await record_of(world)
+        await world.store.webhooks.change(replace(record, url="https://b.test/", state=Standing.PENDING), world.now.ms)
+        return await put(*args, **more)
+
+    monkeypatch.setattr(world.store.webhooks, "put_state", moved_first)
+    with pytest.raises(Refused, match="changed or removed meanwhile"):
+        await world.manager.resume(None, made["id"])
+    assert (await world.show(made))["state"] == "pending"
+
+
+async def test_many_tests_of_one_account_take_no_connection_from_events(world: World, receiver: Receiver) -> None:
+    receiver.answer = said(status(200, Connection="close"))
+    await world.add(receiver)
+    async with Receiver() as slow:
+        answers = asyncio.Event()
+
+        async def late(_request: Request, _writer: object) -> bytes:
+            await answers.wait()
+            return OK
+
+        made = await world.add(slow, account="other")
+        slow.answer = late
+        tests = [
+            asyncio.ensure_future(world.manager.test("other", made["id"]))  # noqa: TID251 - a test's own
+            for _ in range(CONNECTIONS + PINGS + 1)
+        ]
+        await world.until(lambda: slow.at_once >= OF_ACCOUNT)
+        await world.accept("a@example.com")
+        await world.told(receiver, 1)
+        await world.until(lambda: len(tests) - sum(test.done() for test in tests) == slow.at_once)
+        assert slow.at_once == OF_ACCOUNT
+        answers.set()
+        errors = [(await test)["test"]["error"] for test in tests]
+        assert set(errors) == {None, "too many tests are under way: try again in a minute"}
+        assert (await world.manager.test("other", made["id"]))["test"]["ok"]
+
+
 async def test_types_that_the_format_has_no_word_for(world: World, receiver: Receiver) -> None:
     with pytest.raises(Refused, match="types: the format cloudmails has no word"):
         await world.add(receiver, format="cloudmails", types=("email.accepted",))
@@ -129,6 +195,20 @@ async def test_what_is_forgotten_before_it_is_told_is_counted(
         await world.until(lambda: "was not told of an event: it is no longer known" in caplog.text)
     await world.quiet()
     assert (await world.show(made))["dead"] == 1
+
+
+async def test_what_is_erased_while_it_waits_is_not_told(world: World, receiver: Receiver, tmp_path: Path) -> None:
+    await world.add(receiver)
+    receiver.answer = said(status(503, Retry_After="3600"))
+    await world.accept("ann@example.com")
+    await world.told(receiver, 1)
+    await world.accept("bob@example.com")
+    await world.quiet()
+    receiver.answer = said(OK)
+    damage(tmp_path, "DELETE FROM event WHERE seq = 2")
+    world.later(5000)
+    await world.told(receiver, 2)
+    assert [one.json["data"]["recipient"] for one in receiver.told] == ["ann@example.com"] * 2
 
 
 async def test_a_secret_that_is_none_of_the_native_format(world: World, receiver: Receiver) -> None:
@@ -161,7 +241,7 @@ async def test_a_damaged_secret_ends_nobody_else(
     receiver: Receiver, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with open_world(tmp_path) as world, Receiver() as other:
-        await world.add(other)
+        await world.add(other, account="other")
         await world.add(receiver)
         await world.close()
         damage(tmp_path, "UPDATE webhook SET secret_wrapped = x'00' WHERE id = 1")
@@ -171,6 +251,11 @@ async def test_a_damaged_secret_ends_nobody_else(
         assert "webhook 1 cannot be read" in caplog.text
         await world.accept("a@example.com")
         await world.told(receiver, 1)
+        (damaged,) = [one for one in await world.manager.listing(None) if one["account"] == "other"]
+        rotated = await world.manager.rotate(None, damaged["id"], None, None)  # which mends it
+        await world.accept("b@example.com", account="other")
+        await world.told(other, 1)
+        assert rotated["secret"].startswith("whsec_")
 
 
 async def test_the_last_write_passes_none_that_fails(
@@ -221,12 +306,33 @@ async def test_what_was_taken_before_a_change_is_not_sent_after_it(world: World,
     one.backlog.offer(replace(event(1, 0), at=world.now.ms))
     item = one.backlog.take(world.now.ms)
     assert item is not None
-    world.dispatcher._in_flight += 1
+    world.dispatcher._in_flight[one.record.account] += 1
     await world.manager.pause(None, made["id"])
     await world.dispatcher._deliver(one, item)
     assert receiver.told == []
     await world.manager.resume(None, made["id"])
     await world.told(receiver, 1)
+
+
+async def test_what_is_read_again_as_it_is_removed_is_not_sent(
+    world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await world.add(receiver)
+    receiver.answer = said(status(500))
+    await world.accept("ann@example.com")
+    await world.told(receiver, 1)
+    read = world.store.event_log.one
+
+    async def removed_meanwhile(seq: int) -> Any:
+        found = await read(seq)
+        await world.manager.remove(None, made["id"])
+        return found
+
+    monkeypatch.setattr(world.store.event_log, "one", removed_meanwhile)
+    world.later(7)
+    await world.until(lambda: not world.dispatcher._endpoints)
+    await world.until(lambda: world.dispatcher.in_flight == 0)
+    assert len(receiver.told) == 1
 
 
 @pytest.mark.parametrize("restarted", [False, True])
@@ -238,13 +344,42 @@ async def test_a_clock_that_is_set_back_delays_nothing(world: World, receiver: R
     receiver.answer = said(OK)
     if restarted:
         await world.close()
-    world.now.ms -= MONTH_S * 1000
+    world.set_clock(-MONTH_S)
     if restarted:
         world._open()
         await world.dispatcher.start()
-    world.dispatcher.kick()
     await world.told(receiver, 2)
     assert (await world.show(made))["parked"] == 0
+
+
+async def test_a_clock_that_is_set_forward_disables_nobody(world: World, receiver: Receiver) -> None:
+    made = await world.add(receiver)
+    answers = asyncio.Event()
+
+    async def late(_request: Request, _writer: object) -> bytes:
+        await answers.wait()
+        return status(500)
+
+    receiver.answer = said(status(500))
+    await world.accept("ann@example.com")
+    await world.told(receiver, 1)
+    receiver.answer = late
+    world.later(2 * 3600)
+    await world.until(lambda: len(receiver.told) == 2)
+    world.now.ms += MONTH_S * 1000  # seen by nobody but the answer
+    world._set_by_ms += MONTH_S * 1000
+    answers.set()
+    await world.quiet()
+    world.set_clock(MONTH_S)
+    await world.told(receiver, 3)
+    shown = await world.show(made)
+    assert (shown["state"], shown["failing_since"]) == ("active", rfc3339(world.now.ms - 2 * 3600 * 1000))
+    world.later(4 * 86_400)
+    await world.told(receiver, 4)
+    assert (await world.show(made))["state"] == "active"
+    world.later(86_400)
+    await world.told(receiver, 5)
+    assert (await world.show(made))["state"] == "disabled"
 
 
 @pytest.mark.parametrize(("data", "wanted"), [('{"key":"shop"}', True), ('{"key":"app"}', False), ("{", False)])

@@ -31,13 +31,14 @@ WITHIN_S = 60
 
 
 class World:
-    """`now` is moved by `later`; `deaths` are tasks that failed."""
+    """`now` is moved by `later`, and by `set_clock` while no time goes by; `deaths` are tasks that failed."""
 
     def __init__(self, store: SqliteStore, now: Now, config: Webhooks, clock: Clock | None = None) -> None:
         self.store = store
         self.now = now
         self.config = config
-        self.clock = clock or now.clock
+        self._set_by_ms = 0
+        self.clock = clock or Clock(lambda: now.ms, lambda: (now.ms - self._set_by_ms) / 1000)
         self.post = Post(now)
         self.tokens = Tokens(bytes(32))
         self.vault = Vault(b"k" * 32)
@@ -88,7 +89,12 @@ class World:
 
     def later(self, seconds: float) -> None:
         self.now.ms += int(seconds * 1000)
-        self.dispatcher.kick()
+        for one in self.dispatcher._endpoints.values():
+            self.dispatcher._touch(one)
+
+    def set_clock(self, seconds: float) -> None:
+        self._set_by_ms += int(seconds * 1000)
+        self.later(seconds)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(WITHIN_S):

@@ -31,11 +31,14 @@ UPDATE webhook SET url = ?2, format = ?3, types = ?4, keys = ?5, tags = ?6, fina
 WHERE uuid = ?1 RETURNING id
 
 -- name: webhook_state
-UPDATE webhook SET state = ?2, why = ?3, failing_since = ?4, updated_at = ?5 WHERE uuid = ?1 RETURNING id
+-- ?6 is the state that it was seen in: it may have another URL meanwhile, and be pending.
+UPDATE webhook SET state = ?2, why = ?3, failing_since = ?4, updated_at = ?5
+WHERE uuid = ?1 AND state = coalesce(?6, state) RETURNING id
 
 -- name: webhook_begin
-UPDATE webhook SET state = 'active', why = '', failing_since = NULL, updated_at = ?2
-WHERE uuid = ?1 AND state = 'pending' RETURNING id
+-- Only at the URL that answered.
+UPDATE webhook SET state = ?4, why = ?5, failing_since = ?6, updated_at = ?3
+WHERE uuid = ?1 AND url = ?2 AND state = 'pending' RETURNING id
 
 -- name: webhook_rotate
 UPDATE webhook SET old_secret_wrapped = secret_wrapped, old_until = ?3, secret_wrapped = ?2, updated_at = ?4
