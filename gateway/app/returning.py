@@ -29,7 +29,7 @@ class Returning:
         self.door = ReturnPathDoor(self._inbound)
         self.writer = TrackWriter(store.settle_late, core.clock, core.figures.track)
         self.visits = Visits(
-            core.tokens, self.writer, find=store.offers.find, settle=store.settle_late, clock=core.clock
+            core.tokens, self.writer, find=store.offers.find, settle=self._inbound.settle_late, clock=core.clock
         )
 
     def reconfigure(self, config: Config) -> None:

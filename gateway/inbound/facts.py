@@ -11,7 +11,7 @@ from typing import Final
 
 from gateway.events import BounceClass, EventType, Scope
 from gateway.message.reports import Report, Told
-from gateway.message.reports.feedback import NOT_SPAM
+from gateway.message.reports.feedback import NO_COMPLAINTS
 from gateway.store.queue import Heard
 from gateway.tokens import Subject
 
@@ -84,8 +84,8 @@ def _bounce(told: Told, subject: Subject, now: int, judge: Judge) -> Heard:
 def _complained(report: Report, subject: Subject | None, now: int) -> Facts:
     complaint = report.complaint
     about = report.quoted or subject
-    if complaint is not None and complaint.kind == NOT_SPAM:
-        return Facts(why="a report that it is no spam")
+    if complaint is not None and complaint.kind in NO_COMPLAINTS:
+        return Facts(why=NO_COMPLAINTS[complaint.kind])
     if about is None:
         return Facts(why="a complaint about no mail of ours")
     if complaint is None and (report.told or report.automatic):

@@ -9,6 +9,8 @@ import binascii
 import re
 from typing import Final
 
+from gateway.message import charset
+
 MAX_LENGTH: Final = 75  # RFC 2047, 2: an encoded-word may not be more than 75 characters long
 _FRAME: Final = len("=?utf-8?q??=")
 MIN_LENGTH: Final = _FRAME + 12  # room for any one character, in either encoding
@@ -19,7 +21,6 @@ _WORD: Final = re.compile(r"=\?([^?\s]{1,64})\?([bBqQ])\?([^?\s]*+)\?=")
 _UNSAFE: Final = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
 _SPACE: Final = " \t\r\n"
 _Q_ESCAPE: Final = re.compile(rb"=([0-9A-Fa-f]{2})")
-_MAX_CHARSET_BYTES: Final = 4096  # some codecs of the standard library (punycode) are quadratic: never feed them more
 
 
 def looks_encoded(text: str) -> bool:
@@ -91,21 +92,21 @@ def clean(text: str) -> str:
 def _decode_words(text: str) -> str:
     out: list[str] = []
     end = 0
-    charset, octets = "", bytearray()  # of the words so far: a character may be cut between two of them
+    named, octets = "", bytearray()  # of the words so far: a character may be cut between two of them
     for match in _WORD.finditer(text):
         data = _octets(match[2], match[3])
         if data is None:
             continue
         gap = text[end : match.start()]
-        if octets and match[1].lower() == charset and not gap.strip(_SPACE):
+        if octets and match[1].lower() == named and not gap.strip(_SPACE):
             octets += data
         else:
-            _flush(out, charset, octets)
+            _flush(out, named, octets)
             # Whitespace between two words is not shown (RFC 2047, 6.2).
             out.append("" if end and not gap.strip(_SPACE) else gap)
-            charset, octets = match[1].lower(), bytearray(data)
+            named, octets = match[1].lower(), bytearray(data)
         end = match.end()
-    _flush(out, charset, octets)
+    _flush(out, named, octets)
     out.append(text[end:])
     return "".join(out)
 
@@ -122,12 +123,12 @@ def _octets(encoding: str, payload: str) -> bytes | None:
         return None
 
 
-def _flush(out: list[str], charset: str, octets: bytearray) -> None:
+def _flush(out: list[str], named: str, octets: bytearray) -> None:
     if not octets:
         return
-    name = charset.partition("*")[0]  # RFC 2231, 5: a language tag may follow
-    data = bytes(octets) if name in ("utf-8", "us-ascii", "iso-8859-1") else bytes(octets[:_MAX_CHARSET_BYTES])
+    name = named.partition("*")[0]  # RFC 2231, 5: a language tag may follow
+    codec = charset.codec(name) or "utf-8"
     try:
-        out.append(data.decode(name, "replace"))
-    except (LookupError, ValueError):
-        out.append(data.decode("utf-8", "replace"))
+        out.append(octets.decode(codec, "replace"))
+    except ValueError:
+        out.append(octets.decode("utf-8", "replace"))

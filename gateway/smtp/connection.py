@@ -298,7 +298,7 @@ class Connection(asyncio.Protocol):
 
     def _memory(self) -> Share:
         if self._share is None:
-            self._share = Share(self._context.registry.budget)
+            self._share = Share(self._context.registry.budget_of(self))
         return self._share
 
     def _settle(self) -> None:

@@ -1,10 +1,11 @@
 """The SMTP listeners of the configuration: for submission, and for what comes back.
 
 Guarantees: no more connections than the limits say, together and for one address, and together never more than the
-process has files for, of which a return path has half; a connection that makes no progress is closed, sooner when
-connections run short; stopping lets open transactions end to a deadline. The certificate is read again when its files
-change. Another configuration is for the connections to come: those that are open keep what they were told. What is said
-on a connection is the engine's, what becomes of mail the door's.
+process has files for, of which a return path has half; what comes there takes no memory from what is submitted; a
+connection that makes no progress is closed, sooner when connections run short; stopping lets open transactions end to
+a deadline. The certificate is read again when its files change. Another configuration is for the connections to come:
+those that are open keep what they were told. What is said on a connection is the engine's, what becomes of mail the
+door's.
 """
 
 import asyncio
@@ -39,6 +40,8 @@ TIMEOUT_S: Final = 300.0  # for a command, RFC 5321 4.5.3.2.7
 HURRIED_S: Final = 10.0  # the same, when connections run short
 HURRY_AT: Final = 0.75  # of all connections
 STRANGERS: Final = 0.5  # of all connections: what the whole world may open leaves room for those who submit
+# Of the memory for mail on its way in, one part in so many, beside that of those who submit: 42 large reports at once.
+STRANGERS_MEMORY: Final = 8
 BACKLOG: Final = 1024  # connections the kernel keeps while the loop is busy
 # Connections taken in one turn of the loop. asyncio tries (and logs) each of them anew where no file can be opened.
 ACCEPTS: Final = 4
@@ -70,8 +73,8 @@ class _Place:
 
 class SmtpServer:
     """`timeout_s` closes a connection without a command, or with too little content, for so long. `budget` is shared
-    with the other doors, `room_wait_s` a content may wait for memory; `handed` are sockets that listen already.
-    `returns` is the door of listeners with the role return_path, needed where there are any."""
+    with the other doors, but not with a return path; `room_wait_s` a content may wait for memory; `handed` are sockets
+    that listen already. `returns` is the door of listeners with the role return_path, needed where there are any."""
 
     def __init__(
         self,
@@ -90,7 +93,8 @@ class SmtpServer:
         self.room_wait_s = room_wait_s
         self._name = name
         self._figures = figures or ConnectionFigures(Metrics())
-        self.budget = Budget(config.limits.buffers) if budget is None else budget
+        self._budget = Budget(config.limits.buffers) if budget is None else budget
+        self._strangers_budget = Budget(config.limits.buffers // STRANGERS_MEMORY)
         self._most = _most(config)
         self._config = config
         self._doors = {Role.SUBMISSION: door, Role.RETURN_PATH: returns}
@@ -167,6 +171,7 @@ class SmtpServer:
             self._config = config
             self._tls = tls
             self._most = _most(config)
+            self._strangers_budget.resize(config.limits.buffers // STRANGERS_MEMORY)
             # Again: the certificate may have been renewed meanwhile.
             self._use(self._contexts(config, tls))
             self.reload_certificate()
@@ -199,6 +204,10 @@ class SmtpServer:
         self._strangers += connection.is_stranger
         self._by_peer[connection.peer] = from_peer + 1
         return refusal
+
+    def budget_of(self, connection: Connection) -> Budget:
+        """Part of `registry.Registry`."""
+        return self._strangers_budget if connection.is_stranger else self._budget
 
     def secured(self, version: str) -> None:
         """Part of `registry.Registry`."""

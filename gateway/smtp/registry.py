@@ -12,13 +12,13 @@ class Registry(Protocol):
     """Who keeps count of connections and of what they hold."""
 
     @property
-    def budget(self) -> Budget: ...
-
-    @property
     def room_wait_s(self) -> float: ...
 
     def admit(self, connection: "Connection") -> bytes | None:
         """None if there is room, else the reply to close with."""
+
+    def budget_of(self, connection: "Connection") -> Budget:
+        """Of which its content takes memory."""
 
     def leave(self, connection: "Connection") -> None: ...
 

@@ -64,7 +64,8 @@ class _Found(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """The recipients of a message: the only one, 0 where there are several; and each by what it may be named."""
+    """The recipients of a message: the only one it went to, 0 where these were several, also where all but one are
+    erased since; and each by what it may be named."""
 
     only: int
     by_address: dict[str, int]
@@ -138,10 +139,11 @@ class Late:
         """What a recipient says of this mail: it is not sent to any more."""
         tag = _tag(heard)
         entry = self._entry(tx, heard, found, reason, note=_clean(heard.note), tag=tag)
-        known = (heard.message, recipient, heard.type.value, tag)
-        if tx.one(self._sql["late_known"], known) is not None:
-            scope = (found.address.lower(), found.account, tag, heard.at)
-            if entry is None or tx.one(self._sql["late_suppressed"], scope) is not None:
+        scope = (found.address.lower(), found.account, tag, heard.at)
+        if entry is None or tx.one(self._sql["late_suppressed"], scope) is not None:
+            # Last: it looks through all events of the message.
+            known = (heard.message, recipient, heard.type.value, tag)
+            if tx.one(self._sql["late_known"], known) is not None:
                 return False
         self._suppress(tx, entry, self._event(tx, heard, recipient, found))
         return True
@@ -220,12 +222,12 @@ def look(cursor: Cursor, sql: Statements, *, message: int, recipient: int) -> Lo
 
 
 def _known(rows: Sequence[Row]) -> _Known:
-    """Of (id, address, orcpt)."""
+    """Of (id, address, orcpt, recipients of the message)."""
     by_address: dict[str, int] = {}
-    for id_, address, original in rows:
+    for id_, address, original, _ in rows:
         by_address.setdefault(address.lower(), id_)
         by_address.setdefault(original.partition(";")[2].lower(), id_)
-    return _Known(int(rows[0][0]) if len(rows) == 1 else 0, by_address)
+    return _Known(rows[0][0] if rows and rows[0][3] == 1 else 0, by_address)
 
 
 def _tag(heard: Heard) -> str:

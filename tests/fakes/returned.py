@@ -252,6 +252,13 @@ def two_recipients() -> bytes:
     return report("delivery-status", [("text/plain", "x"), ("message/delivery-status", status)], "Subject: x\n")
 
 
+def two_failed() -> bytes:
+    status = "Reporting-MTA: dns; mx\n\n" + "\n".join(
+        f"Final-Recipient: rfc822; {name}@example.net\nAction: failed\nStatus: 5.1.1\n" for name in ("ann", "bob")
+    )
+    return report("delivery-status", [("message/delivery-status", status)], "Subject: x\n")
+
+
 QMAIL = b"""From: MAILER-DAEMON@mx.example.net
 Subject: failure notice
 

@@ -30,6 +30,7 @@ class MemoryStore:
     unsubscribe: str = "*"
     early: int = 0
     known: bool = True
+    address: str = "ann@example.net"
     failure: Exception | None = None
 
     async def settle_late(self, heard: Sequence[Heard]) -> Sequence[bool]:
@@ -45,7 +46,7 @@ class MemoryStore:
         if not self.known:
             return None
         in_hand, self.early = self.early > 0, max(0, self.early - 1)
-        return Looked(bytes(16), self.unsubscribe, "ann@example.net", in_hand)
+        return Looked(bytes(16), self.unsubscribe, self.address, in_hand)
 
 
 def inbound(store: MemoryStore, log: io.StringIO | None = None, *, clock: Clock | None = None) -> Inbound:

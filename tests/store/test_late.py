@@ -9,8 +9,10 @@ import pytest
 from gateway.config import Retention, Suppression
 from gateway.events import BounceClass, EventType, Scope, State
 from gateway.message.notify import FAILURE, SUCCESS
+from gateway.store.erasure import Trace
 from gateway.store.late import MOST_EVENTS
 from gateway.store.newmail import NewMessage
+from gateway.store.person import Person
 from gateway.store.queue import Heard
 from tests.store.conftest import Opener, Store
 from tests.store.mail import DAY_MS, LEASE_MS, START_MS, Now, Post, attempt, claim_all, told
@@ -132,6 +134,16 @@ async def test_of_several_recipients_the_address_decides(store: Store, post: Pos
     named = bounce(message, addresses=("carl@example.com", BOB.upper()))
     assert await store.settle_late([bounce(message), unknown, named]) == [False, False, True]
     assert await states(store, message) == [State.DELIVERED, State.BOUNCED]
+
+
+async def test_what_is_heard_of_somebody_erased_is_about_nobody_else(store: Store, post: Post, now: Now) -> None:
+    message = await delivered(store, post, now, ANN, BOB)
+    await store.erasing.erase(Trace(Person(ANN)), None, now=lambda: now.ms, patience_s=0)
+    theirs = [bounce(message, addresses=(ANN,)), heard(EventType.COMPLAINED, message, addresses=(ANN,))]
+    assert await store.settle_late([*theirs, bounce(message)]) == [False, False, False]
+    assert await states(store, message) == [State.DELIVERED]
+    assert await suppressed(store) == []
+    assert await store.settle_late([bounce(message, addresses=(BOB,))]) == [True]
 
 
 async def test_the_original_recipient_is_known_too(store: Store, post: Post, now: Now) -> None:

@@ -5,12 +5,15 @@ import io
 import logging
 import threading
 import time
+from collections.abc import Sequence
+from typing import NoReturn
 
 import pytest
 
 from gateway.errors import Refused, StoreError
 from gateway.events import BounceClass, EventType, Scope
 from gateway.inbound.door import ReturnPathDoor
+from gateway.inbound.take import MOST_UNREAD, MOST_UNREAD_ABOUT_ANY
 from gateway.message import reports
 from gateway.message.model import SmtpEnvelope
 from gateway.runtime import Clock
@@ -107,10 +110,7 @@ async def test_a_bounce_is_heard_with_its_class() -> None:
 
 
 async def test_a_message_to_several_has_a_bounce_for_each() -> None:
-    status = "Reporting-MTA: dns; mx\n\n" + "\n".join(
-        f"Final-Recipient: rfc822; {name}@example.net\nAction: failed\nStatus: 5.1.1\n" for name in ("ann", "bob")
-    )
-    content = returned.report("delivery-status", [("message/delivery-status", status)], "Subject: x\n")
+    content = returned.two_failed()
     found = await heard(SEVERAL, content)
     assert [(one.recipient, one.addresses) for one in found] == [(0, (TO,)), (0, ("bob@example.net",))]
     assert len(await heard(BOUNCE, content)) == 1  # a recipient of ours that was several of theirs
@@ -158,8 +158,18 @@ async def test_a_complaint_about_several_names_one() -> None:
     assert (one.recipient, one.addresses) == (0, ("bob@example.net", TO))
 
 
-async def test_that_it_is_no_spam_takes_nothing_back() -> None:
-    assert await heard(FEEDBACK, returned.complaint(TOKEN, kind="not-spam")) == []
+@pytest.mark.parametrize("kind", ["not-spam", "auth-failure"])
+async def test_what_no_recipient_complains_of_is_no_complaint(kind: str) -> None:
+    """That it is no spam takes nothing back; and hosts report on DMARC in the same format."""
+    assert await heard(FEEDBACK, returned.complaint(TOKEN, kind=kind)) == []
+
+
+@pytest.mark.parametrize("inner", [returned.complaint(), STANDARD[0].message()], ids=["complaint", "bounce"])
+async def test_an_automatic_answer_may_quote_a_report(inner: bytes) -> None:
+    """Somebody sent it on through us: it is not about whom the answer is of."""
+    parts = [("text/plain", "I am away."), ("message/rfc822", inner.decode().replace("\r\n", "\n"))]
+    answer = returned.report("x", parts, "Auto-Submitted: auto-replied\nSubject: Re: x\n", "outer")
+    assert await heard(BOUNCE, answer) == []
 
 
 async def test_a_complaint_about_other_mail_is_taken_and_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -218,8 +228,16 @@ async def test_a_store_that_fails_is_told() -> None:
 async def test_of_erased_mail_nothing_is_left_to_say() -> None:
     store = MemoryStore(known=False)
     log = io.StringIO()
-    await take(store, LEAVE, returned.PERSONAL, "ann@example.net", log)
+    await take(store, BOUNCE, STANDARD[0].message(), log=log)
     assert log.getvalue() == ""
+
+
+@pytest.mark.parametrize("store", [MemoryStore(known=False), MemoryStore(address="")], ids=["message", "recipient"])
+async def test_who_cannot_be_heeded_any_more_is_told(store: MemoryStore) -> None:
+    with pytest.raises(Refused) as refusal:
+        await take(store, LEAVE, returned.PERSONAL, "ann@example.net")
+    assert refusal.value.smtp_reply.startswith("550 5.1.1 Nothing is known of this mail any more")
+    assert store.heard == []
 
 
 async def test_each_fact_is_a_line_of_the_mail_log() -> None:
@@ -231,6 +249,43 @@ async def test_each_fact_is_a_line_of_the_mail_log() -> None:
     assert "class=InvalidRecipient client=192.0.2.9 late=true" in line
     (line,) = await _logged(returned.complaint(TOKEN))
     assert "class" not in line
+
+
+async def test_what_comes_over_http_is_a_line_too() -> None:
+    log = io.StringIO()
+    store = MemoryStore()
+    one = Heard(*_ids(SUBJECT), EventType.UNSUBSCRIBED, NOW_MS, client="192.0.2.7")
+    assert await inbound(store, log).settle_late([one]) == [True]
+    assert store.heard == [one]
+    (line,) = log.getvalue().splitlines()
+    assert " unsubscribed id=eml_" in line
+    assert " to=ann@example.net route=(web) " in line
+    assert "client=192.0.2.7 late=true" in line
+
+
+class HalfStore(MemoryStore):
+    """The first of what is heard at once is written, the others are in hand."""
+
+    async def settle_late(self, heard: Sequence[Heard]) -> Sequence[bool]:
+        self.early = 2  # looked at once to tell the first
+        return [number == 0 for number in range(len(heard))]
+
+
+async def test_what_is_written_is_told_although_the_rest_comes_again() -> None:
+    log = io.StringIO()
+    with pytest.raises(Refused):
+        await take(HalfStore(), SEVERAL, returned.two_failed(), log=log)
+    assert [" bounced " in line for line in log.getvalue().splitlines()] == [True]
+
+
+async def test_what_is_written_is_taken_whatever_the_log_lacks() -> None:
+    class Away(MemoryStore):
+        async def look(self, message: int, recipient: int) -> NoReturn:
+            raise StoreError("away")
+
+    store, log = Away(), io.StringIO()
+    await take(store, BOUNCE, STANDARD[0].message(), log=log)
+    assert (len(store.heard), log.getvalue()) == (1, "")
 
 
 # The door
@@ -281,6 +336,33 @@ async def _logged(content: bytes) -> list[str]:
 
 def _ids(subject: Subject) -> tuple[int, int]:
     return subject.message, subject.recipient
+
+
+async def test_what_waits_to_be_read_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever sends may go before it is: no limit of connections counts it any more."""
+    go, read = threading.Event(), reports.read
+
+    def slowly(content: bytes, tokens: Tokens) -> reports.Report:
+        go.wait()
+        return read(content, tokens)
+
+    monkeypatch.setattr(reports, "read", slowly)
+    taking = inbound(MemoryStore())
+
+    async def refused(to: str) -> str:
+        try:
+            await taking.take(to, "", returned.QMAIL, peer="192.0.2.9")
+        except Refused as refusal:
+            return refusal.smtp_reply[:9]
+        return ""
+
+    async with asyncio.TaskGroup() as group:
+        complaints = [group.create_task(refused(FEEDBACK)) for _ in range(MOST_UNREAD_ABOUT_ANY + 1)]
+        bounces = [group.create_task(refused(BOUNCE)) for _ in range(MOST_UNREAD - MOST_UNREAD_ABOUT_ANY + 1)]
+        asyncio.get_running_loop().call_later(0.05, go.set)
+    for tasks in (complaints, bounces):
+        assert [task.result() for task in tasks] == [""] * (len(tasks) - 1) + ["452 4.3.1"]
+    assert await refused(FEEDBACK) == ""
 
 
 async def test_reports_are_read_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

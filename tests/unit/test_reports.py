@@ -15,6 +15,8 @@ TOKENS = Tokens(b"s" * 32)
 SUBJECT = Subject(5_000_000, 7_000_000)
 TOKEN = TOKENS.local(Purpose.RETURN_PATH, SUBJECT)
 
+QUIET_QMAIL = returned.QMAIL.replace(b"From: MAILER-DAEMON@mx.example.net\n", b"").replace(b"failure notice", b"x")
+
 
 @pytest.mark.parametrize("sample", STANDARD, ids=lambda sample: sample.name)
 def test_a_notification_by_the_book(sample: Sample) -> None:
@@ -116,6 +118,12 @@ def test_words_that_no_standard_knows() -> None:
     assert told.addresses == ()
 
 
+@pytest.mark.parametrize("author", [b"", b"From:\n", b"From: ,\n", b"From: \xff\n"])
+def test_words_that_no_standard_knows_of_no_author(author: bytes) -> None:
+    content = author + QUIET_QMAIL
+    assert [told.addresses for told in reports.read(content, TOKENS).failed] == [(TO,)]
+
+
 @pytest.mark.parametrize("name", returned.AUTOMATIC)
 def test_an_answer_of_a_program_is_no_bounce_and_no_wish(name: str) -> None:
     report = reports.read(returned.AUTOMATIC[name], TOKENS)
@@ -125,6 +133,7 @@ def test_an_answer_of_a_program_is_no_bounce_and_no_wish(name: str) -> None:
 def test_mail_of_a_person_is_a_wish() -> None:
     report = reports.read(returned.PERSONAL, TOKENS)
     assert (report.automatic, report.wish, report.told) == (False, True, ())
+    assert reports.read(b"Precedence: bulk\nSubject: Unsubscribe\n\n", TOKENS).wish
     program = b"Auto-Submitted: auto-generated\nSubject: unsubscribe\n\n"
     assert reports.read(program, TOKENS).wish
     assert not reports.read(program.replace(b"generated", b"replied"), TOKENS).wish
@@ -228,6 +237,7 @@ def test_addresses_as_hosts_write_them(value: str, address: str) -> None:
         ("192.4.5.5 [5.4.3.2] no", (0, "")),
         ("no", (0, "")),
         ("#5.1.10", (0, "5.1.10")),
+        ("5\u0661\u0661 5.\u0661.\u0661 no", (0, "")),
     ],
 )
 def test_codes_in_the_words_of_a_host(text: str, found: tuple[int, str]) -> None:
@@ -282,8 +292,11 @@ def _in_a_codec(name: bytes) -> bytes:
         _in_a_codec(b"-Punycode-"),
         _in_a_codec(b'"p\\unycode"'),
         _in_a_codec(b"idna"),
+        b"From: a@example.net\n\n" + b"," * 30_000 + b"@" * 30_000,
+        b"From: a@example.net\nContent-Transfer-Encoding: base64\n\n"
+        + binascii.b2a_base64(b"This Message was undeliverable due to the following reason:\n" + b"<" * 20_000),
     ],
-    ids=["words", "codec", "codec-spelled", "codec-escaped", "codec-idna"],
+    ids=["words", "codec", "codec-spelled", "codec-escaped", "codec-idna", "line", "line-encoded"],
 )
 def test_a_megabyte_that_takes_minutes_to_read_as_it_wants_to_be_read(content: bytes) -> None:
     report = reports.read(content, TOKENS)  # or the run never ends

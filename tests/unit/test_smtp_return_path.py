@@ -14,7 +14,7 @@ from gateway.smtp.listener import SmtpServer
 from gateway.yamltree import Findings, Section, read
 from tests.fakes import certs, returns
 from tests.fakes.smtp_door import FakeDoor
-from tests.fakes.smtp_listener import HOME, client, config, serving
+from tests.fakes.smtp_listener import HOME, Client, client, config, serving
 
 BACK = SmtpListener(listen=Listen("127.0.0.1", 0), tls=ListenerTls.STARTTLS, role=Role.RETURN_PATH)
 
@@ -37,6 +37,20 @@ async def test_strangers_leave_room_for_those_who_submit() -> None:
             async with client(server) as made:
                 await made.say(b"QUIT\r\n", "221")
                 await made.ended()
+
+
+async def test_strangers_have_memory_of_their_own() -> None:
+    given = config(BACK, HOME, limits=Limits(buffers=1_000_000))
+    async with serving(given, FakeDoor(), returns=door(), room_wait_s=0.05) as server, client(server) as stranger:
+        begins = f"HELO x\r\nMAIL FROM:<> SIZE=900000\r\nRCPT TO:<{returns.BOUNCE}>\r\nDATA\r\n".encode()
+        await stranger.say(begins, "250", "250", "250", "354")
+        async with client(server, "220") as other:  # of the memory of strangers nothing is left
+            await other.say(begins, "250", "250", "250", "452")
+        host, port = server.addresses[1].host, server.addresses[1].port
+        submitter = Client(*await asyncio.open_connection(host, port))
+        await submitter.said("220")
+        await submitter.say(begins, "250", "250", "250", "354")
+        submitter.writer.close()
 
 
 async def test_without_a_certificate_there_is_no_starttls(tmp_path: Path) -> None:

@@ -46,15 +46,19 @@ def read(content: bytes, tokens: Tokens) -> Report:
     content = content[:MAX_BYTES]
     found = list(parts.walk(content))
     header = found[0].fields
-    told = _told(found)
-    complaint = _complaint(found, bounced=bool(told))
+    automatic = autoreply.is_automatic(header)
+    # An answer that a program gave may quote a report that somebody sent through us. A bounce is such an answer, too.
+    speaking = [part for part in found if part.level == 0] if automatic else found
+    quotes_report = not status.TYPES.isdisjoint(part.type for part in found[len(speaking) :])
+    told = _told(speaking)
+    complaint = _complaint(speaking, found, bounced=bool(told))
     # A bounce may say that a program wrote it (Exim's do); only what is plainly somebody's answer is not looked at.
-    if not told and complaint is None and not autoreply.is_plain(header):
+    if not (told or complaint or quotes_report or autoreply.is_plain(header)):
         told = guessing.told(content, found)
     return Report(
         told=tuple(told),
         complaint=complaint,
-        automatic=not told and complaint is None and autoreply.is_automatic(header),
+        automatic=not told and complaint is None and automatic,
         wish=not told and not _is_report(found[0]) and autoreply.wishes_to_leave(header),
         quoted=marks.find(found, tokens),
         subject=autoreply.subject(header)[:200],
@@ -84,9 +88,9 @@ def _with_words(told: Told, said: Mapping[str, str]) -> Told:
     return replace(told, code=code, enhanced=enhanced or told.enhanced, text=text)
 
 
-def _complaint(found: list[Part], *, bounced: bool) -> Complaint | None:
+def _complaint(speaking: list[Part], found: list[Part], *, bounced: bool) -> Complaint | None:
     """Of the outermost message as well: what came back may be a complaint that somebody sent through us."""
-    for part in found:
+    for part in speaking:
         if part.type == feedback.TYPE:
             return feedback.read(part, _copied(found))
         if bounced and part.type in status.TYPES:

@@ -77,11 +77,11 @@ def is_plain(found: Fields) -> bool:
 
 def wishes_to_leave(found: Fields) -> bool:
     """Whether mail to an address for unsubscribing is the wish of a person: a mail program may send it for them and say
-    so (auto-generated), a vacation program answers (auto-replied; Exchange's says auto-generated, too)."""
+    so (auto-generated, or bulk), a vacation program answers (auto-replied; Exchange's says auto-generated, too)."""
     if not is_automatic(found):
         return True
     submitted = fields.first(found, "auto-submitted").partition(";")[0].strip().lower()
-    return submitted == "auto-generated" and subject(found).lower().startswith(_ASKED)
+    return submitted in {"", "no", "auto-generated"} and subject(found).lower().startswith(_ASKED)
 
 
 def subject(found: Fields) -> str:

@@ -13,7 +13,11 @@ from gateway.message.reports.fields import Fields
 from gateway.message.reports.parts import Part
 
 TYPE: Final = "message/feedback-report"
-NOT_SPAM: Final = "not-spam"  # RFC 6430: the recipient takes it back
+# What is no recipient's complaint, and why.
+NO_COMPLAINTS: Final = {
+    "not-spam": "a report that it is no spam",  # RFC 6430: the recipient takes it back
+    "auth-failure": "a host's report on DKIM, SPF or DMARC",
+}
 
 _READ: Final = 20  # fields; there should be one
 _UNPRINTED: Final = re.compile(r"[^!-~]")

@@ -1,8 +1,9 @@
 """Bounces that no standard describes: asked of flufl.bounce, which knows the texts of many hosts.
 
 The only user of flufl.bounce. Guarantees: whatever it makes of foreign mail, no exception leaves here, and at most
-MAX_BYTES of a message are shown to it; what it calls temporary is a delay. Where it finds nobody, a subject that hosts
-give to nothing but bounces tells of one without an address.
+MAX_BYTES of a message are shown to it, in short lines: some of its patterns take time by the cube of one, and nothing
+else runs meanwhile. What it calls temporary is a delay. Where it finds nobody, a subject that hosts give to nothing but
+bounces tells of one without an address.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import email
 import logging
 import re
 from collections.abc import Iterable
+from email.message import Message
 from typing import Final
 
 from flufl import bounce
@@ -18,8 +20,11 @@ from gateway.message.reports import fields, status
 from gateway.message.reports.parts import Part
 from gateway.message.reports.status import Action, Told
 
-MAX_BYTES: Final = 64 * 1024
+MAX_BYTES: Final = 32 * 1024
+MAX_TEXT: Final = 64 * 1024  # characters of the text for people in which a host's words are looked for
 MAX_LINES: Final = 2000  # the same: each line is looked at a hundred times
+MAX_LINE: Final = 150  # bytes of a line; an address that bounced stands at its beginning
+MAX_SIGNS: Final = 6  # of "@" and of "<" in a line: one with more is a list, and not shown
 MAX_BOUNDARIES: Final = 20  # words: the library's reader takes seconds for parts that are a thousand deep
 
 # The library decodes by whatever is named: one of Python's codecs (punycode) takes minutes.
@@ -51,17 +56,38 @@ logging.getLogger("flufl.bounce").setLevel(logging.CRITICAL + 1)  # it tells of 
 
 def told(content: bytes, parts: list[Part]) -> list[Told]:
     """The recipients of whom a message says, in its own words, that they were refused or have to wait."""
-    shown = b"\n".join(content[:MAX_BYTES].split(b"\n", MAX_LINES)[:MAX_LINES])
     delayed: Iterable[bytes | str] = ()
     failed: Iterable[bytes | str] = ()
-    shown = _CHARSET.sub(b"x-harset", shown)
+    shown = _CHARSET.sub(b"x-harset", b"\n".join(content[:MAX_BYTES].split(b"\n", MAX_LINES)[:MAX_LINES]))
     if shown.lower().count(b"boundary") <= MAX_BOUNDARIES:
         with contextlib.suppress(Exception):  # seventeen heuristics over any bytes: one that fails has found nothing
-            delayed, failed = bounce.all_failures(email.message_from_bytes(shown))
+            delayed, failed = bounce.all_failures(_tamed(email.message_from_bytes(shown)))
     text = _words(parts)
     found = [*_each(Action.FAILED, failed, text), *_each(Action.DELAYED, delayed, text)]
     subject = fields.plain(fields.first(parts[0].fields, "subject")).lower()
     return found or ([_one(Action.FAILED, (), text)] if subject.startswith(_SUBJECTS) else [])
+
+
+def _tamed(message: Message) -> Message:
+    """With nothing left to decode, in lines that are short."""
+    for part in message.walk():
+        for name in {name for name, value in part.items() if not isinstance(value, str)}:
+            del part[name]  # beyond ASCII: the library fails by it
+        if not part.is_multipart():
+            body = part.get_payload(decode=True)
+            del part["Content-Transfer-Encoding"]
+            if isinstance(body, bytes):
+                lines = b"\n".join(map(_short, body.splitlines()[:MAX_LINES]))
+                part.set_payload(lines.decode("ascii", "surrogateescape"))
+    if not message.get("From", "").strip():  # it fails by that, too
+        del message["From"]
+        message["From"] = "<>"
+    return message
+
+
+def _short(line: bytes) -> bytes:
+    many = max(line.count(b"@"), line.count(b"<")) > MAX_SIGNS
+    return b"" if many else line[:MAX_LINE]
 
 
 def _each(action: Action, found: Iterable[bytes | str], text: str) -> list[Told]:
@@ -80,7 +106,7 @@ def _address(found: bytes | str) -> str:
 def words_by_address(parts: list[Part]) -> dict[str, str]:
     """What a host said of whom (in lower case), in the text for people: behind the address, in its line."""
     found: dict[str, str] = {}
-    left = MAX_BYTES
+    left = MAX_TEXT
     for part in parts:
         if part.level == 0 and part.type == "text/plain" and left > 0:
             text = part.text()[:left]
@@ -99,7 +125,7 @@ def _words(parts: list[Part]) -> str:
     """What a host said, where it is quoted; else what the subject says."""
     for part in parts:
         if part.level == 0 and part.type == "text/plain":
-            match = _SAID.search(part.text()[:MAX_BYTES])
+            match = _SAID.search(part.text()[:MAX_TEXT])
             if match is not None:
                 return " ".join(match[0].split())[:_WORDS]
     return fields.plain(fields.first(parts[0].fields, "subject"))[:_WORDS] if parts else ""

@@ -6,19 +6,18 @@ the message come behind all parts of their own level, so that what a report says
 """
 
 import binascii
-import codecs
 import re
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.message import charset
 from gateway.message.reports import fields
 from gateway.message.reports.fields import Fields
 
 MAX_PARTS: Final = 200
 MAX_DEPTH: Final = 12
-_SLOW_CODECS: Final = frozenset({"punycode", "idna"})  # no character sets: minutes for a megabyte
 
 _PARAMETER: Final = re.compile(r';\s*([A-Za-z0-9_*-]{1,40})\s*=\s*(?:"((?:[^"\\]|\\.){0,300})"|([^\s;"]{1,300}))')
 _TYPE: Final = re.compile(r"\s*([A-Za-z0-9!#$&^_.+-]{1,100}/[A-Za-z0-9!#$&^_.+-]{1,100})")
@@ -42,18 +41,13 @@ class Part:
 
     @property
     def charset(self) -> str:
-        named = _parameter(self.fields, "charset") or "utf-8"
-        try:
-            slow = codecs.lookup(named).name in _SLOW_CODECS  # it has many spellings
-        except (LookupError, ValueError):
-            slow = True
-        return "utf-8" if slow else named
+        return charset.codec(_parameter(self.fields, "charset")) or "utf-8"
 
     def text(self) -> str:
         """The body as text, with LF line ends."""
         try:
             found = self.data.decode(self.charset)
-        except (LookupError, ValueError):
+        except ValueError:
             found = fields.text(self.data)
         return found.replace("\r\n", "\n").replace("\r", "\n")
 

@@ -20,8 +20,8 @@ MAX_GROUPS: Final = 2 * MAX_TOLD
 MAX_FIELDS: Final = 20 * MAX_TOLD  # of all groups
 TYPES: Final = frozenset({"message/delivery-status", "message/global-delivery-status"})
 
-_ENHANCED: Final = re.compile(r"(?<![\d.])([245]\.\d{1,3}\.\d{1,3})(?![\d.])")
-_CODE: Final = re.compile(r"(?<![\d.])([245]\d\d)(?=[ \-]|$)")
+_ENHANCED: Final = re.compile(r"(?<![\d.])([245]\.\d{1,3}\.\d{1,3})(?![\d.])", re.ASCII)
+_CODE: Final = re.compile(r"(?<![\d.])([245]\d\d)(?=[ \-]|$)", re.ASCII)
 _READ: Final = 300  # characters of a diagnostic in which a code is looked for
 _ADDRESS_TYPE: Final = re.compile(r"\s*([A-Za-z0-9-]{1,40})\s*;\s*")
 _COMMENT: Final = re.compile(r"\s*\([^()]{0,300}\)\s*$")

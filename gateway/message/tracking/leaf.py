@@ -8,6 +8,8 @@ import re
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from gateway.message import charset
+
 _FIELD: Final = re.compile(
     rb"^(content-type|content-disposition)[ \t]*+:((?:[^\n]|\n[ \t])*+)(?:\n|\Z)", re.IGNORECASE | re.MULTILINE
 )
@@ -76,13 +78,14 @@ def _read(value: str) -> tuple[str, dict[str, str]]:
 
 
 @lru_cache(maxsize=256)  # names come from mail; a name is at most a line
-def _keeps_ascii(charset: str) -> bool:
+def _keeps_ascii(named: str) -> bool:
     """Whether octets below 128 that markup is made of always are that: not so in UTF-16, ISO-2022 and the like."""
-    if _SHIFTING.match(charset):
+    if _SHIFTING.match(named):
         return False
+    codec = charset.codec(named)
+    if codec is None:
+        return _WIDE.match(named) is None
     try:
-        return _MARKUP.decode(charset) == _MARKUP.decode("ascii")
+        return _MARKUP.decode(codec) == _MARKUP.decode("ascii")
     except UnicodeError:
         return False
-    except (LookupError, ValueError):
-        return _WIDE.match(charset) is None

@@ -1,8 +1,10 @@
 -- What is heard of mail after its attempts (late.py); ?N is the Nth value.
 
 -- name: late_recipients
--- Among whom a report that names no row is about one.
-SELECT id, address, orcpt FROM recipient WHERE message = ?1 ORDER BY id LIMIT ?2
+-- Among whom a report that names no row is about one; and to how many the message went, some of whom may be erased.
+SELECT r.id, r.address, r.orcpt, m.recipients
+FROM message m CROSS JOIN recipient r ON r.message = m.id
+WHERE m.id = ?1 ORDER BY r.id LIMIT ?2
 
 -- name: late_find
 SELECT r.address, r.state, r.attempts, r.destination, r.notify, m.account, m.account_ref, m.envelope_sender
