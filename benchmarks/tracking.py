@@ -57,13 +57,7 @@ def read(header: bytes, body: bytes) -> Plan:
     survey = Survey(header, Wish(model.TRACK_OPENS | model.TRACK_CLICKS, f"{URL}/t/"))
     survey.feed(body)
     survey.end()
-    steps = survey.plan(Sample(URL))
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            plan: Plan = end.value
-            return plan
+    return survey.plan(Sample(URL))
 
 
 def digest(body: bytes) -> bytes:

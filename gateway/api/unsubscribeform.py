@@ -41,11 +41,12 @@ async def read(request: web.BaseRequest) -> bytes:
 
 
 def means_it(content_type: str, body: bytes) -> bool:
-    """Whether the form says `List-Unsubscribe=One-Click`; without a type it is urlencoded."""
+    """Whether the form says `List-Unsubscribe=One-Click`; without a type it is urlencoded. A line end behind it is not
+    meant: some programs send a text so."""
     if content_type.partition(";")[0].strip().lower() == _MULTIPART:
         return _in_parts(content_type, body)
     try:
-        return ONE_CLICK in parse_qsl(body.decode(), max_num_fields=_MAX_FIELDS)
+        return ONE_CLICK in parse_qsl(body.decode().strip(), max_num_fields=_MAX_FIELDS)
     except ValueError:  # no UTF-8, too many fields
         return False
 

@@ -30,6 +30,7 @@ from gateway.local import LocalServer, socket_path
 from gateway.manage import Action
 from gateway.manage.log import LogActions
 from gateway.manage.mail import AccountMail
+from gateway.policy import tracking
 from gateway.policy.guard import Guard
 from gateway.reload import Outcome, Reloader
 from gateway.runtime import Clock, Supervisor, notify_systemd, rfc3339
@@ -98,6 +99,7 @@ class Gateway(Core):
         self._handed.close()
         await self._control.start()
         self._start_followers()
+        tracking.warn(self.config.http.public_url, self.keys.tracked())
 
     def _make_parts(self) -> None:
         self._sending = sending = Sending(self, self.supervisor, lambda: self.config)
@@ -248,6 +250,7 @@ class Gateway(Core):
         self._sending.reconfigure(config)
         self._dispatcher.reconfigure(config.webhooks)
         self._returning.reconfigure(config)
+        tracking.warn(config.http.public_url, self.keys.tracked())
 
     async def close(self) -> None:
         """Stop: accept nothing new, finish what is on the wire, give back the rest, write everything."""

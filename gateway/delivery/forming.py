@@ -5,8 +5,8 @@ streams through both ways; the loop has turns for others between its pieces. It 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Generator, Sequence
-from typing import Final, NamedTuple, TypeVar
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Final, NamedTuple, TypeVar, TypeVarTuple
 
 import msgspec
 from msgspec import structs
@@ -21,9 +21,11 @@ from gateway.message.tracking.stencil import Addresses
 from gateway.message.tracking.survey import Plan, Survey, Wish
 
 DKIM: Final = surveying.DKIM
-THREAD_BYTES: Final = 256 * 1024  # texts larger than this are read, and filled, in a thread: some milliseconds each
-THREAD_HOLES: Final = 1000  # as do so many addresses
+READ_BYTES: Final = 8 * 1024  # more than this is read in a thread: made of links or parts it takes some milliseconds
+FILL_BYTES: Final = 256 * 1024  # and more than this is filled there
+FILL_HOLES: Final = 1000  # as are so many addresses
 
+Given = TypeVarTuple("Given")
 Result = TypeVar("Result")
 
 
@@ -53,16 +55,15 @@ class Source(msgspec.Struct, frozen=True, gc=False):
 
     async def plan(self, header: bytes, wish: Wish, sample: Addresses) -> Plan:
         """What is to be done to it."""
-        survey = Survey(header, wish)
+        survey, last = Survey(header, wish), b""
         if wish.track:
             async for piece in self._body():
-                survey.feed(piece)
+                if last:
+                    await asyncio.to_thread(survey.feed, last)
                 if survey.over:
                     break
-                await asyncio.sleep(0)
-            survey.end()
-        steps = survey.plan(sample)
-        return await (asyncio.to_thread(_at_once, steps) if survey.held > THREAD_BYTES else _run(steps))
+                last = piece
+        return await _run(_read, survey, last, sample, apart=survey.held + len(last) > READ_BYTES)
 
     async def formed(self, header: bytes, patches: Sequence[Patch], *, note: str, dot_lines: bool) -> Form:
         """It with this header, and the patches in its body. `dot_lines`: they may begin a line with a dot."""
@@ -113,6 +114,12 @@ class Source(msgspec.Struct, frozen=True, gc=False):
             left = max(left - len(piece), 0)
 
 
+def _read(survey: Survey, last: bytes, sample: Addresses) -> Plan:
+    survey.feed(last)
+    survey.end()
+    return survey.plan(sample)
+
+
 def _hash(body: bytes) -> bytes:
     hasher = canonical.BodyHasher()
     hasher.update(body)
@@ -125,27 +132,9 @@ async def _once(content: bytes) -> AsyncIterator[bytes]:
 
 async def patches(plan: Plan, addresses: Addresses) -> list[Patch]:
     """What changes for a recipient."""
-    if plan.size > THREAD_BYTES or plan.holes > THREAD_HOLES:
-        return await asyncio.to_thread(plan.patches, addresses)
-    return plan.patches(addresses)
+    return await _run(plan.patches, addresses, apart=plan.size > FILL_BYTES or plan.holes > FILL_HOLES)
 
 
-async def _run(steps: Generator[None, None, Result]) -> Result:
-    """To its end, with a turn for others after each step."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            result: Result = end.value
-            return result
-        await asyncio.sleep(0)
-
-
-def _at_once(steps: Generator[None, None, Result]) -> Result:
-    """To its end, in a thread."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            result: Result = end.value
-            return result
+async def _run(work: Callable[[*Given], Result], *given: *Given, apart: bool) -> Result:
+    """`apart`: in a thread, as it may take long."""
+    return await asyncio.to_thread(work, *given) if apart else work(*given)

@@ -94,11 +94,6 @@ class Personal:
         """Whether the envelope sender is another one than was submitted: then it is ASCII."""
         return self._sender_domain(claimed) is not None
 
-    def sender(self, claimed: Claimed, recipients: Sequence[Leased]) -> str:
-        """The envelope sender of a transaction for these recipients."""
-        mark = self.mark(claimed, recipients)
-        return mark.sender if mark is not None else claimed.envelope_sender
-
     def mark(self, claimed: Claimed, recipients: Sequence[Leased]) -> Mark | None:
         """By what a transaction for these recipients is known when something comes back; None: by nothing."""
         domain = self._sender_domain(claimed)

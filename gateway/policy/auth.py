@@ -163,6 +163,10 @@ class KeyRing:
             raise Refused(Reason.AUTHENTICATION_REQUIRED, REFUSAL)
         return principal
 
+    def tracked(self) -> list[str]:
+        """Keys whose mail is tracked if nobody says anything."""
+        return [name for name, principal in self._by_name.items() if principal.track]
+
     def __len__(self) -> int:
         return len(self._by_name)
 

@@ -55,6 +55,7 @@ def is_a_page(reply: Reply) -> None:
         (ONE_CLICK, URLENCODED),
         (ONE_CLICK, f"{URLENCODED}; charset=UTF-8"),
         (b"x=1&" + ONE_CLICK, URLENCODED),
+        (ONE_CLICK + b"\r\n", URLENCODED),
         (PARTS, MULTIPART),
         (PARTS, 'Multipart/Form-Data; boundary="xYz"'),
         (b'--xYz\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n' + PARTS, MULTIPART),

@@ -60,17 +60,14 @@ def _documents(draw: st.DrawFn) -> str:
 
 
 def _read(text: bytes) -> Markup:
-    markup = Markup(text, utf8=True, spared=(), own=f"{URL}/t/")
-    for _ in markup.steps():
-        pass
-    return markup
+    return Markup(text, utf8=True, spared=(), own=f"{URL}/t/")
 
 
 def _rewritten(text: bytes, *, pixel: bool = True) -> bytes:
     markup = _read(text)
     more = [Slot(markup.pixel, markup.pixel, None)] if pixel and markup.pixel is not None else []
     slots = sorted(markup.slots + more, key=lambda slot: slot.start)
-    return stencil.cut(text, slots, is_html=True).fill(Readable())
+    return stencil.cut(text, slots).fill(Readable())
 
 
 @effort.examples(50)
@@ -150,13 +147,7 @@ def _plan(header: bytes, body: bytes) -> Plan:
     survey = Survey(header, Wish(ALL, f"{URL}/t/"))
     survey.feed(body)
     survey.end()
-    steps = survey.plan(Readable())
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            plan: Plan = end.value
-            return plan
+    return survey.plan(Readable())
 
 
 def _decoded(body: bytes) -> bytes:

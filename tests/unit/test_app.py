@@ -70,6 +70,18 @@ async def test_a_database_that_cannot_be_opened_leaves_nothing_open(tmp_path: Pa
         pass
 
 
+async def test_a_stored_key_that_cannot_be_tracked_any_more_is_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    http = {"listeners": [{"listen": "127.0.0.1:0"}], "admin": None}
+    async with Core(settings(tmp_path, http={**http, "public_url": "https://mail.example.com"})) as core:
+        await core.actions()["key.create"]({"name": "news", "track": ["opens"]})
+    async with Gateway(settings(tmp_path)):
+        pass
+    (told,) = [record.getMessage() for record in caplog.records if record.name == "gateway.policy"]
+    assert told.startswith("mail of the key news goes without tracking, which needs http.public_url")
+
+
 async def test_a_part_that_fails_at_its_end_keeps_no_other_from_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -23,7 +23,7 @@ from gateway.delivery.variants import Stream, Variants
 from gateway.events import State
 from gateway.message import canonical, dkim, notify
 from gateway.message.model import PIECE_BYTES, TRACK_CLICKS, TRACK_OPENS, TRACK_TEXT
-from gateway.message.tracking import survey
+from gateway.message.tracking import stencil, survey
 from gateway.policy.domains import Domains, SendingDomain, SigningKey
 from gateway.store.queue import Claimed, Result
 from gateway.tokens import SECRET_BYTES, Purpose, Subject, Tokens
@@ -205,11 +205,42 @@ LINK = f'<a href="{TARGET}">x</a>\r\n'.encode()
 
 
 @pytest.mark.parametrize(
+    ("content", "apart"),
+    [
+        (MAIL, False),
+        (MAIL + LINK * (forming.READ_BYTES // len(LINK)), True),
+        (HEADER + b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--b\r\n\r\n" * 2000 + b"--b--\r\n", True),
+        (LARGE, True),
+    ],
+    ids=["small", "many links", "many parts", "large"],
+)
+async def test_what_may_take_long_is_read_apart_from_the_loop(
+    content: bytes, *, apart: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = set[int]()
+
+    class Watched(survey.Survey):
+        def feed(self, data: bytes) -> None:
+            threads.add(threading.get_ident())
+            super().feed(data)
+
+        def plan(self, sample: stencil.Addresses) -> survey.Plan:
+            threads.add(threading.get_ident())
+            return super().plan(sample)
+
+    monkeypatch.setattr(forming, "Survey", Watched)
+    mail = message(content)
+    stored = content if len(content) < 1 << 16 else None
+    await personal().form(mail, mail.recipients[0], stored, NEVER if stored is not None else streaming(content))
+    assert (threading.get_ident() not in threads) is apart
+
+
+@pytest.mark.parametrize(
     ("more", "alone"),
     [
         (b"", True),
-        ((b"x" * 78 + b"\r\n") * (forming.THREAD_BYTES // 80 + 1), False),
-        (LINK * forming.THREAD_HOLES, False),
+        ((b"x" * 78 + b"\r\n") * (forming.FILL_BYTES // 80 + 1), False),
+        (LINK * forming.FILL_HOLES, False),
     ],
     ids=["small", "large", "many links"],
 )
@@ -348,20 +379,22 @@ def test_a_sample_is_as_long_as_what_it_stands_for(target: str) -> None:
 )
 def test_whose_mail_has_an_envelope_sender_of_ours(changes: dict[str, Any], ours: bool) -> None:
     mail = message(MAIL, "b@example.test", "c@example.test", **changes)
-    sender = personal().sender(mail, mail.recipients[1:])
+    mail = structs.replace(mail, unsubscribe="*")  # so it has a mark in any case
+    mark = personal().mark(mail, mail.recipients[1:])
+    assert mark is not None
     if not ours:
-        assert sender == mail.envelope_sender
+        assert mark.sender == mail.envelope_sender
         return
-    local, _, domain = sender.partition("@")
+    local, _, domain = mark.sender.partition("@")
     assert (domain, TOKENS.read_local(Purpose.RETURN_PATH, local.removeprefix("b+"))) == (BACK, Subject(7, 1))
-    several = personal().sender(mail, mail.recipients)
-    assert TOKENS.read_local(Purpose.RETURN_PATH, several.partition("@")[0].removeprefix("b+")) == Subject(7, 0)
+    several = personal().mark(mail, mail.recipients)
+    assert several is not None
+    assert TOKENS.read_local(Purpose.RETURN_PATH, several.sender.partition("@")[0].removeprefix("b+")) == Subject(7, 0)
 
 
 def test_mail_that_has_nothing_of_it_is_not_marked() -> None:
     mail = message(MAIL, track=0)
     assert personal(return_path=None).mark(mail, mail.recipients) is None
-    assert personal(return_path=None).sender(mail, mail.recipients) == "a@sender.test"
 
 
 # Over the wire

@@ -5,6 +5,7 @@ import email
 import email.policy
 import html
 import quopri
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
@@ -23,22 +24,12 @@ TEXT = b"See https://b.test/page, and (https://b.test/other)."
 TEXT_LINKS = ["https://b.test/page", "https://b.test/other"]
 
 
-def run(found: Survey) -> Plan:
-    steps = found.plan(Readable())
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            plan: Plan = end.value
-            return plan
-
-
 def planned(message: bytes, track: int = ALL) -> Plan:
     header, body = split(message)
     found = Survey(header, Wish(track, f"{URL}/t/"))
     found.feed(body)
     found.end()
-    return run(found)
+    return found.plan(Readable())
 
 
 def split(message: bytes) -> tuple[bytes, bytes]:
@@ -220,6 +211,16 @@ def test_a_text_deep_in_multiparts_is_found() -> None:
     assert targets(tracked(nested(MAX_DEPTH - 1))) == [LINK]
 
 
+def test_what_a_plan_takes_of_memory_is_known() -> None:
+    before = message(*[part(b"http://a.test", b"text/plain")] * 300, kind=b"mixed")
+    planned(before)
+    tracemalloc.start()
+    plan = planned(before)
+    taken = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert taken / 2 < plan.size < taken * 2
+
+
 def test_the_last_html_part_has_the_pixel() -> None:
     after = tracked(message(part(HTML), part(HTML + b"<!-- 2 -->"), kind=b"mixed"))
     first, second = leaves(after)[:2]
@@ -253,7 +254,7 @@ def test_a_message_cut_anywhere_is_read_the_same() -> None:
     for line in lines:
         found.feed(line)
     found.end()
-    assert [place[:2] for place in whole.places] == [place[:2] for place in run(found).places]
+    assert [place[:2] for place in whole.places] == [place[:2] for place in found.plan(Readable()).places]
 
 
 @pytest.mark.parametrize("step", [1, 7, 100, 10_000])

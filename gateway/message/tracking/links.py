@@ -3,7 +3,7 @@
 Guarantees: a target is an absolute http or https URL in printable ASCII without space, quotes or angle brackets, of at
 most MAX_TARGET octets: what a browser would ask for, its host in A-labels, the rest percent-encoded (WHATWG URL). All
 else is None and stays whole: other schemes, relative links and anchors, links with a name and password, links in which
-the placeholder of some template was left, and those that are spared.
+the placeholder of some template was left, those by which one unsubscribes, and those that are spared.
 """
 
 import re
@@ -31,6 +31,9 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\\]")  # and what a browser takes f
 
 def target(value: str) -> str | None:
     """Where a link leads, by the value of its attribute with character references resolved; None: it stays as it is."""
+    lower = value.lower()
+    if "unsubscribe" in lower or "opt-out" in lower or "optout" in lower:
+        return None
     if _PLAIN.fullmatch(value) and len(value) <= MAX_TARGET:
         return value
     url = value.strip(_BLANK).translate(_LINE_BREAKS)

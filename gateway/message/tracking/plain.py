@@ -15,6 +15,7 @@ from gateway.message.tracking.markup import Slot
 _URL: Final = re.compile(rb"(?<![A-Za-z0-9+.-])https?://[!#-;=?-~]++", re.IGNORECASE)
 _ENDS: Final = b".,;:!?'*_~|\""
 _BRACKETS: Final = {b")": b"(", b"]": b"[", b"}": b"{"}
+_LAST: Final = _ENDS + b")]}"
 _OPENPGP: Final = re.compile(rb"^-----BEGIN PGP ", re.MULTILINE)
 
 
@@ -36,6 +37,8 @@ def slots(text: bytes, *, joins: bool, spared: Collection[str], own: str) -> lis
 
 def _trimmed(url: bytes) -> bytes:
     """Without what belongs to the sentence around it."""
+    if url[-1] not in _LAST:
+        return url
     end = len(url)
     excess = {closing: url.count(closing) - url.count(opening) for closing, opening in _BRACKETS.items()}
     while end:

@@ -8,7 +8,7 @@ from typing import Final
 
 SOFT: Final = b"=\r\n"  # a line break that means nothing
 _MALFORMED: Final = re.compile(rb"=(?![0-9A-Fa-f]{2}|\r\n)")
-_NEAR: Final = 64  # octets that are looked for one escape after the other
+_NEAR: Final = 128  # octets that are looked for one escape after the other
 _LINE: Final = 72  # octets of what is encoded here; one more may be escaped, and a soft line break follows
 
 

@@ -5,9 +5,7 @@ octets: where an address would make one longer the text is encoded (RFC 2045), a
 once, it is filled in for each recipient at the cost of the addresses.
 """
 
-import html
-import re
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple, Protocol
 
@@ -21,12 +19,13 @@ from gateway.message.tracking.markup import Slot
 QP: Final = b"quoted-printable"
 BASE64: Final = b"base64"
 PIXEL: Final = '<img src="{}" width="1" height="1" alt="" style="border:0;display:block;height:1px;width:1px">'
-_SPECIAL: Final = re.compile("[&<>\"']")
-_STEP: Final = 32 * 1024
+_STENCIL_BYTES: Final = 350  # of memory, with what says where it stands
+_HOLE_BYTES: Final = 100  # of memory: two objects, beside what they say
 
 
 class Addresses(Protocol):
-    """What is made for one recipient. All are ASCII without space, and of the same length for every recipient."""
+    """What is made for one recipient. All are ASCII, of the same length for every recipient, and without what means
+    something in HTML: `http.public_url` (publicurl.py) and base64 have none of it."""
 
     def click(self, target: str) -> str:
         """The URL that leads to a target over us."""
@@ -41,7 +40,6 @@ class Stencil(NamedTuple):
 
     literals: tuple[bytes, ...]
     targets: tuple[str | None, ...]
-    html: bool
     encoding: bytes  # b"": it stands as it is
     encoded: bool
     ending: bytes
@@ -65,18 +63,18 @@ class Stencil(NamedTuple):
         for target in self.targets:
             if target in known:
                 continue
-            url = addresses.pixel() if target is None else addresses.click(target)
-            url = html.escape(url) if self.html and _SPECIAL.search(url) else url
-            known[target] = (PIXEL.format(url) if target is None else url).encode()
+            made = PIXEL.format(addresses.pixel()) if target is None else addresses.click(target)
+            known[target] = made.encode()
         return [known[target] for target in self.targets]
 
     @property
     def size(self) -> int:
-        """Octets that it holds, about."""
-        return sum(map(len, self.literals)) + sum(len(target or "") for target in self.targets)
+        """Octets that it takes of memory, about."""
+        texts = sum(map(len, self.literals)) + sum(len(target or "") for target in self.targets)
+        return _STENCIL_BYTES + _HOLE_BYTES * len(self.targets) + texts
 
 
-def cut(text: bytes, slots: Sequence[Slot], *, is_html: bool, encoding: bytes = b"", body: bytes = b"") -> Stencil:
+def cut(text: bytes, slots: Sequence[Slot], *, encoding: bytes = b"", body: bytes = b"") -> Stencil:
     """The stencil of a text: of a part whose `body` says it in this encoding (b"": as it is)."""
     places = [place for slot in slots for place in (slot.start, slot.end)]
     pieces = quoted.cut(body, len(text), places) if encoding == QP else None
@@ -84,11 +82,11 @@ def cut(text: bytes, slots: Sequence[Slot], *, is_html: bool, encoding: bytes = 
     if pieces is None:
         pieces = [text[start:end] for start, end in pairwise([0, *places, len(text)])]
     ending = b"\r\n" if body.endswith(b"\n") else b""
-    return Stencil(tuple(pieces[::2]), tuple([slot.target for slot in slots]), is_html, encoding, is_cut, ending)
+    return Stencil(tuple(pieces[::2]), tuple([slot.target for slot in slots]), encoding, is_cut, ending)
 
 
-def settled(stencil: Stencil, sample: Addresses) -> Generator[None, None, Stencil]:
-    """The same as it will leave, returned after some steps; `sample` are the addresses of anybody."""
+def settled(stencil: Stencil, sample: Addresses) -> Stencil:
+    """The same as it will leave; `sample` are the addresses of anybody."""
     encoding = stencil.encoding
     if not encoding and _has_long_line(stencil, sample):
         encoding = QP if _is_mostly_ascii(stencil.literals) else BASE64
@@ -97,14 +95,7 @@ def settled(stencil: Stencil, sample: Addresses) -> Generator[None, None, Stenci
     stencil = stencil._replace(encoding=encoding)
     if encoding != QP or stencil.encoded:
         return stencil
-    literals, done = [], 0
-    for literal in stencil.literals:
-        literals.append(_encoded(literal))
-        done += len(literal)
-        if done > _STEP:
-            done = 0
-            yield
-    return stencil._replace(literals=tuple(literals), encoded=True)
+    return stencil._replace(literals=tuple(map(_encoded, stencil.literals)), encoded=True)
 
 
 def _has_long_line(stencil: Stencil, sample: Addresses) -> bool:

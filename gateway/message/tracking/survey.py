@@ -5,14 +5,14 @@ message within the message or in an attachment; what cannot be followed for cert
 Of the body no more than HELD_BYTES is kept. Nothing is raised on foreign bytes.
 
 1. `Survey` reads header and body, in the pieces that are stored.
-2. `plan` reads the texts it found, in steps, and gives the `Plan`.
+2. `plan` reads the texts it found, and gives the `Plan`.
 3. `Plan.patches` are what changes for a recipient.
 """
 
 import binascii
 import re
 import string
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from gateway.message import model
@@ -28,6 +28,7 @@ from gateway.message.tracking.patching import Patch
 from gateway.message.tracking.stencil import Addresses, Stencil
 
 HELD_BYTES: Final = 2 * 1024 * 1024  # of all texts of a message, as they stand in it
+_PLAN_BYTES: Final = 400  # of a Plan, without its texts
 _BASE64: Final = string.ascii_letters.encode() + string.digits.encode() + b"+/=\r\n \t"
 _ENVELOPED: Final = re.compile(
     rb"^content-type[ \t]*:[ \t\r\n]*application/(?:x-)?pkcs7-mime\b", re.IGNORECASE | re.MULTILINE
@@ -56,28 +57,20 @@ class Planned(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """`header` is the new one of the message; `places`, in order, what of the body changes."""
+    """`header` is the new one of the message; `places`, in order, what of the body changes. `size` is about what it
+    holds in memory, `holes` what is made for a recipient: links and pixels."""
 
     header: bytes
     places: tuple[Patch | Planned, ...]
     note: str
+    size: int
+    holes: int
 
     def patches(self, addresses: Addresses) -> list[Patch]:
         return [
             place if isinstance(place, Patch) else Patch(place.start, place.end, place.text.fill(addresses))
             for place in self.places
         ]
-
-    @property
-    def size(self) -> int:
-        """Octets that it holds, about."""
-        texts = sum(place.text.size for place in self.places if isinstance(place, Planned))
-        return len(self.header) + texts
-
-    @property
-    def holes(self) -> int:
-        """What is made for a recipient: links and pixels."""
-        return sum(len(place.text.targets) for place in self.places if isinstance(place, Planned))
 
     @property
     def dot_lines(self) -> bool:
@@ -143,8 +136,8 @@ class Survey:
             self._give_up()
         self._walk = None
 
-    def plan(self, sample: Addresses) -> Generator[None, None, Plan]:
-        """It is returned after some steps. `sample` are the addresses of anybody."""
+    def plan(self, sample: Addresses) -> Plan:
+        """`sample` are the addresses of anybody."""
         spared = links.spared(list_unsubscribe(self._header))
         texts: list[tuple[_Found, bytes, list[Slot]]] = []
         pixel: tuple[int, int] | None = None
@@ -157,33 +150,29 @@ class Survey:
             slots: list[Slot] = []
             if found.text.html:
                 markup = Markup(decoded, utf8=found.text.utf8, spared=spared, own=self._wish.own)
-                yield from markup.steps()
                 slots = markup.slots if self._wish.track & model.TRACK_CLICKS else []
                 if markup.pixel is not None:
                     pixel = len(texts), markup.pixel
             else:
                 slots = plain.slots(decoded, joins=found.text.joins, spared=spared, own=self._wish.own)
             texts.append((found, decoded, slots))
-            yield
         if pixel is not None and self._wish.track & model.TRACK_OPENS:
             # The last one is shown, be they alternatives or all shown.
             number, at = pixel
             slots = texts[number][2]
             slots.append(Slot(at, at, None))
             slots.sort(key=lambda slot: slot.start)
-        return (yield from self._planned(texts, sample))
+        return self._planned(texts, sample)
 
-    def _planned(
-        self, texts: Sequence[tuple[_Found, bytes, list[Slot]]], sample: Addresses
-    ) -> Generator[None, None, Plan]:
+    def _planned(self, texts: Sequence[tuple[_Found, bytes, list[Slot]]], sample: Addresses) -> Plan:
         header, places = self._header, list[Patch | Planned]()
         for found, decoded, slots in texts:
             if not slots:
                 continue
             before = found.part.nature.encoding
             body = b"".join(found.pieces)
-            raw = stencil.cut(decoded, slots, is_html=found.text.html, encoding=before, body=body)
-            made = yield from stencil.settled(raw, sample)
+            raw = stencil.cut(decoded, slots, encoding=before, body=body)
+            made = stencil.settled(raw, sample)
             if made.encoding != before:
                 new = part_header.with_encoding(found.part.header, made.encoding, message=found.part.message)
                 if found.part.number:
@@ -191,8 +180,15 @@ class Survey:
                 else:
                     header = new
             places.append(Planned(found.body_at, found.body_at + len(body), made))
-        # Where a part is signed and another one is not, that one was tracked.
-        return Plan(header, tuple(places), "" if places and self.note == SIGNED else self.note)
+        planned = [place.text for place in places if isinstance(place, Planned)]
+        return Plan(
+            header,
+            tuple(places),
+            # Where a part is signed and another one is not, that one was tracked.
+            "" if places and self.note == SIGNED else self.note,
+            size=_PLAN_BYTES + len(header) + sum(text.size for text in planned),
+            holes=sum(len(text.targets) for text in planned),
+        )
 
     # What the walk tells
 
