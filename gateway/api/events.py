@@ -4,7 +4,10 @@ Guarantees: who goes on from `next_cursor` misses nothing and sees nothing twice
 older than the log goes on with the oldest. Requests that wait are bounded, and answered at once when the gateway stops.
 """
 
-from typing import Any, Final
+import asyncio
+from typing import Final
+
+import msgspec
 
 from gateway import eventview
 from gateway.api import eventstream, following, listing, status
@@ -34,7 +37,7 @@ async def events(service: Service, call: Call) -> Answer:
     is_stream = eventstream.is_asked_for(call)
     query = Query(call.query, ("after", *_FILTERS) if is_stream else _PARAMETERS)
     wanted = _wanted(query, principal)
-    after = _after(query, mail.tokens, mail.events.last)
+    after = await mail.events.end() if query.text("after") in NOW else query.event_cursor("after", mail.tokens) or 0
     if is_stream:
         after = eventstream.resumed(call, query, mail.tokens, after)
         query.end()
@@ -45,13 +48,13 @@ async def events(service: Service, call: Call) -> Answer:
     # Behind the end is a place that was lost when an older database was restored.
     after = min(after, mail.events.last)
     if not wait_s:
-        return _page(call, mail.tokens, await following.look(mail, wanted, after, limit))
+        return await _page(call, mail.tokens, await following.look(mail, wanted, after, limit))
     service.feeds.enter(principal)
     try:
         seen = await following.follow(service, call, wanted, after, limit=limit, wait_s=wait_s)
     finally:
         service.feeds.leave(principal)
-    return _page(call, mail.tokens, seen)
+    return await _page(call, mail.tokens, seen)
 
 
 async def of_message(service: Service, call: Call) -> Answer:
@@ -67,7 +70,7 @@ async def of_message(service: Service, call: Call) -> Answer:
     if uuid is None:
         raise status.unknown()
     wanted = Wanted(principal.account, types, message=uuid, param="id")
-    return _page(call, mail.tokens, await following.look(mail, wanted, after, limit))
+    return await _page(call, mail.tokens, await following.look(mail, wanted, after, limit))
 
 
 OPERATIONS: Final = (
@@ -90,10 +93,9 @@ def _wanted(query: Query, principal: Principal) -> Wanted:
     )
 
 
-def _after(query: Query, tokens: Tokens, last: int) -> int:
-    return last if query.text("after") in NOW else query.event_cursor("after", tokens) or 0
-
-
-def _page(call: Call, tokens: Tokens, seen: Look) -> Answer:
-    data: list[dict[str, Any]] = [eventview.native(event, tokens) for event in seen.events]
+async def _page(call: Call, tokens: Tokens, seen: Look) -> Answer:
+    data: list[msgspec.Raw] = []
+    for some in following.views(seen.events, tokens):
+        data += [msgspec.Raw(msgspec.json.encode(view)) for view in some]
+        await asyncio.sleep(0)
     return listing.page(data, call, next_cursor=tokens.cursor(seen.after), has_more=seen.more)

@@ -7,11 +7,10 @@ stops.
 
 import asyncio
 from collections.abc import AsyncGenerator
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
-from gateway import eventview
 from gateway.api import following
 from gateway.api.door import Call
 from gateway.api.envelope import Answer
@@ -21,14 +20,13 @@ from gateway.api.service import Service
 from gateway.api.streaming import Streamed
 from gateway.errors import Refused
 from gateway.policy.auth import Principal
-from gateway.store.eventlog import LoggedEvent
 from gateway.tokens import Tokens
 
 CONTENT_TYPE: Final = "text/event-stream"
 HEARTBEAT_S: Final = 15.0
 _RESUME: Final = "Last-Event-ID"
 _AT_ONCE: Final = 100  # events of one write
-_AGAIN: Final = b"retry: 3000\n\n"  # ms, after which a client comes again
+_AGAIN_MS: Final = 3000  # after which a client comes again
 # RFC 9111, 5.2.2.5; the other tells nginx not to collect it.
 _HEADERS: Final = (("Cache-Control", "no-store"), ("X-Accel-Buffering", "no"))
 
@@ -61,21 +59,24 @@ async def open_(service: Service, call: Call, principal: Principal, wanted: Want
         _HEADERS,
         close=True,
         content_type=CONTENT_TYPE,
-        parts=_parts(service, call, wanted, first),
+        parts=_parts(service, call, wanted, after, first),
         end=lambda: service.feeds.leave(principal),
     )
 
 
-async def _parts(service: Service, call: Call, wanted: Wanted, first: Look) -> AsyncGenerator[bytes, None]:
+async def _parts(service: Service, call: Call, wanted: Wanted, told: int, seen: Look) -> AsyncGenerator[bytes, None]:
+    """`told` is the place that the client knows of, `seen` what was found behind it."""
     mail = service.door.mail
     loop = asyncio.get_running_loop()
     beat_at = loop.time() + HEARTBEAT_S
-    seen, told = first, first.after
-    yield _AGAIN
+    # Who asked for `now` would come again with that, and miss what was between.
+    yield f"retry: {_AGAIN_MS}\nid: {mail.tokens.cursor(told)}\n\n".encode()
     while True:
+        for some in following.views(seen.events, mail.tokens):
+            yield b"".join(map(_event, some))
+            await asyncio.sleep(0)
         if seen.events:
             told = seen.events[-1].seq
-            yield b"".join(_event(event, mail.tokens) for event in seen.events)
         if service.stopping or call.request.transport is None:
             return
         if loop.time() >= beat_at:
@@ -88,8 +89,7 @@ async def _parts(service: Service, call: Call, wanted: Wanted, first: Look) -> A
         seen = await following.follow(service, call, wanted, seen.after, limit=_AT_ONCE, wait_s=left_s)
 
 
-def _event(event: LoggedEvent, tokens: Tokens) -> bytes:
-    view = eventview.native(event, tokens)
+def _event(view: dict[str, Any]) -> bytes:
     head = f"id: {view['cursor']}\nevent: {view['type']}\ndata: "
     return head.encode() + msgspec.json.encode(view) + b"\n\n"  # JSON has no line end
 

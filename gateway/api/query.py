@@ -44,13 +44,13 @@ class Query:
 
     def text(self, name: str) -> str | None:
         value = self._given.get(name) or None
-        if value is not None and len(value) > _MAX_CHARACTERS:
-            self.problems.add(name, f"must be at most {_MAX_CHARACTERS} characters")
-            return None
-        if value is not None and not value.isprintable():
-            self.problems.add(name, "must not hold a control character")
-            return None
-        return value
+        if value is None or (len(value) <= _MAX_CHARACTERS and value.isprintable()):
+            return value
+        long = len(value) > _MAX_CHARACTERS
+        text = f"must be at most {_MAX_CHARACTERS} characters" if long else "must not hold a control character"
+        self.problems.add(name, text)
+        del self._given[name]  # told once, however often it is asked for
+        return None
 
     def number(self, name: str, *, default: int, most: int) -> int:
         """A whole number, 1 to `most`."""
@@ -78,7 +78,11 @@ class Query:
 
         def read(text: str) -> int:
             # In a query a plus that was not escaped is a space.
-            at = schedule.start(text.replace(" ", "+") if text.count(" ") == 1 and "T" in text else text).at
+            given = text.replace(" ", "+") if text.count(" ") == 1 and "T" in text else text
+            try:
+                at = schedule.start(given).at
+            except ValueError as error:
+                raise ValueError(str(error).removesuffix(", or in 10m")) from None
             if at is None:
                 raise ValueError("must be an RFC 3339 time with its offset (2026-11-21T08:30:00Z)")
             return at

@@ -3,7 +3,10 @@
 Guarantees: an answer costs a bounded look; where nothing was found in it, `has_more` says that it is not over.
 """
 
+import asyncio
 from typing import Final
+
+import msgspec
 
 from gateway.api import listing, query, state, status
 from gateway.api.dialect import Operation
@@ -32,7 +35,10 @@ async def search(service: Service, call: Call) -> Answer:
     asked.end()
     found = await mail.archive.search(principal.account, which, after=NEWEST if after is None else after, limit=limit)
     cursor = query.mail_cursor(found.after, mail.tokens) if found.after is not None else None
-    data = [status.describe(view) for view in found.messages]
+    data: list[msgspec.Raw] = []
+    for view in found.messages:
+        data.append(msgspec.Raw(msgspec.json.encode(status.describe(view))))
+        await asyncio.sleep(0)  # a thousand recipients are 4 ms
     return listing.page(data, call, next_cursor=cursor, has_more=cursor is not None)
 
 

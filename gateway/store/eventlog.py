@@ -18,6 +18,8 @@ from gateway.store.db import Cursor, Row
 from gateway.store.readers import Readers
 
 MOST_ROWS: Final = 1000  # of one read
+SLICE_ROWS: Final = 10_000  # looked at in one read for a time; a clock that was behind for fewer hides nothing
+_END_MS: Final = 253_402_300_800_000  # of the year 9999: a time that is not before it cannot be shown, and is damaged
 _KNOWN: Final = frozenset(EventType)  # a damaged row is passed over
 
 
@@ -75,9 +77,19 @@ class EventLog:
         found = await self._readers.read(partial(_one, sql=self._sql["log_one"], seq=seq))
         return found[0] if found else None
 
+    async def end(self) -> int:
+        """The place behind all that is committed. Raises StoreError."""
+        return await self._readers.read(partial(_place, sql=self._sql["log_end"]))
+
     async def before(self, at: int) -> int:
-        """The place from which everything since that time (Unix ms) follows."""
-        return await self._readers.read(partial(_place, sql=self._sql["log_at"], values=(at,)))
+        """The place from which everything since that time (Unix ms) follows: back to where SLICE_ROWS events are all
+        older. Raises StoreError."""
+        below, place = self._last() + 1, None
+        look = partial(_slice, sql=self._sql["log_slice"], at=at)
+        while (found := await self._readers.read(partial(look, below=below))) is not None:
+            below, first = found
+            place = first - 1
+        return place if place is not None else await self.end()
 
     async def follow(self, after: int, limit: int, *, account: str | None = None, within_s: float) -> list[LoggedEvent]:
         """As `read`; where there is nothing yet, what comes first, or nothing at the end of that time."""
@@ -95,22 +107,46 @@ class EventLog:
 def following(cursor: Cursor, sql: str, after: int, limit: int, more: tuple[object, ...] = ()) -> list[LoggedEvent]:
     """The next `limit` events by a statement of this form; fewer only at the end: others stand for damaged rows."""
     found: list[LoggedEvent] = []
+    ahead = 0  # rows behind `after` of which not even the number can be read
     while True:
-        wanted = limit - len(found)
-        rows = cursor.execute(sql, (after, wanted, *more)).fetchall()
+        wanted = limit - len(found) + ahead
+        rows, unreadable = _rows(cursor, sql, (after, wanted, *more))
         found += [_event(row) for row in rows if row[1] in _KNOWN]
-        if len(found) == limit or len(rows) < wanted:
+        if len(found) == limit or len(rows) + unreadable < wanted:
             return found
-        after = rows[-1][0]
+        after, ahead = (rows[-1][0], 0) if rows else (after, unreadable)
+
+
+def _rows(cursor: Cursor, sql: str, values: Sequence[object]) -> tuple[list[Row], int]:
+    """Those that can be read, and how many cannot: a text may be none, where a byte is damaged."""
+    try:
+        return cursor.execute(sql, values).fetchall(), 0
+    except UnicodeDecodeError:
+        rows: list[Row] = []
+        unreadable = 0
+    reading = iter(cursor.execute(sql, values))
+    while True:
+        try:
+            rows.append(next(reading))
+        except StopIteration:
+            return rows, unreadable
+        except UnicodeDecodeError:
+            unreadable += 1
 
 
 def _one(cursor: Cursor, sql: str, seq: int) -> list[LoggedEvent]:
     return [_event(row) for row in cursor.execute(sql, (seq,)).fetchall() if row[1] in _KNOWN]
 
 
-def _place(cursor: Cursor, sql: str, values: Sequence[object]) -> int:
-    rows = cursor.execute(sql, values).fetchall()
-    return rows[0][0] if rows else 0
+def _place(cursor: Cursor, sql: str) -> int:
+    rows = cursor.execute(sql).fetchall()
+    return rows[0][0] or 0
+
+
+def _slice(cursor: Cursor, sql: str, at: int, below: int) -> tuple[int, int] | None:
+    """The lowest number of a slice, and the lowest since that time; None where there is none of these."""
+    lowest, first = cursor.execute(sql, (below, at, SLICE_ROWS)).fetchall()[0]
+    return None if first is None else (lowest, first)
 
 
 def _event(row: Row) -> LoggedEvent:
@@ -134,7 +170,7 @@ def _event(row: Row) -> LoggedEvent:
     return LoggedEvent(
         seq=seq,
         type=EventType(type_),
-        at=at,
+        at=at if 0 <= at < _END_MS else 0,
         data=data,
         account=account or "",
         uuid=uuid,

@@ -2,9 +2,10 @@
 
 Guarantees: what was queued at the backup may have been delivered after it, so it is `possible_duplicate` from here on;
 mail that is to be delivered at most once is held, with an event that says why; a `quiet` one tells no webhook anything
-until an operator resumes it. All of it or nothing is written. It does not decide whether the rest is delivered: who
-restores does. Time went on since the backup: what is past its own is
-counted, and left to the next start, which fails it.
+until an operator resumes it. Clients may hold cursors of what happened after the backup: what happens from here on has
+higher numbers than that had. All of it or nothing is written. It does not decide whether the rest is delivered: who
+restores does. Time went on since the backup: what is past its own is counted, and left to the next start, which fails
+it.
 """
 
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from gateway.runtime import id_at
 from gateway.store import connection, db
 from gateway.store.connection import Database
 from gateway.store.db import Transaction
@@ -70,8 +72,9 @@ def _mark(database: Database, sql: db.Statements, now: int, *, quiet: bool) -> D
     for statement in _MOVES:
         tx.all(sql[statement])
     tx.all(sql["once_held"], (now,))
+    last = _count_on(tx, sql, now)
     said = msgspec.json.encode(EventData(note=ONCE_NOTE)).decode()
-    tx.all(sql["once_told"], (now, _number(tx, sql["last_event"]), said))
+    tx.all(sql["once_told"], (now, last, said))
     held = _number(tx, sql["once_count"])
     paused = 0
     if quiet:
@@ -79,6 +82,14 @@ def _mark(database: Database, sql: db.Statements, now: int, *, quiet: bool) -> D
         paused = _number(tx, "SELECT changes()")
     database.commit()
     return Doubts(marked, held, paused)
+
+
+def _count_on(tx: Transaction, sql: db.Statements, now: int) -> int:
+    """The number behind which events are counted from here on; nothing that was lost got as far by now."""
+    last = max(_number(tx, sql["last_event"]), id_at(now))
+    tx.all(sql["event_number"], (last,))
+    tx.all(sql["webhooks_forward"], (last,))
+    return last
 
 
 def _past(database: Database, sql: db.Statements, now: int) -> int:

@@ -112,7 +112,7 @@ class Sweep:
         if row is None or row[0] is None:
             return False
         self._keep_event_number(tx)
-        tx.cursor.execute(self._sql["events_delete"], row[:1])
+        tx.cursor.execute(self._sql["events_delete"], (row[0], horizon))
         return bool(row[1] == STEP_ROWS)
 
     def _events_of_keys(self, tx: Transaction, now: int) -> bool:

@@ -1,6 +1,8 @@
 """Mail of accounts for tests of the API: put into a real store, and brought to an end."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from gateway.events import State
@@ -39,3 +41,21 @@ def shown(message: NewMessage) -> str:
 
 def types(events: Sequence[Any]) -> list[str]:
     return [event["type"] for event in events]
+
+
+@contextmanager
+def turns() -> Iterator[Callable[[], int]]:
+    """Says how many turns the loop has made."""
+    loop, made, is_over = asyncio.get_running_loop(), 0, False
+
+    def turn() -> None:
+        nonlocal made
+        made += 1
+        if not is_over:
+            loop.call_soon(turn)
+
+    turn()
+    try:
+        yield lambda: made
+    finally:
+        is_over = True

@@ -2,16 +2,21 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any, Final
 
+import apsw
 import pytest
 
+from gateway import eventview
 from gateway.api import feeds, following
 from gateway.events import State
+from gateway.store.eventlog import LoggedEvent
 from gateway.store.sqlite import SqliteStore
 from gateway.tokens import Tokens
 from tests.api.conftest import Api, Client
-from tests.api.mailing import Mail, shown, types
+from tests.api.mailing import Mail, shown, turns, types
 from tests.api.test_openapi import check_answer
 
 PATH = "/api/v1/events"
@@ -106,7 +111,8 @@ async def test_filters(mailing: Api, mail: Mail) -> None:
 async def test_the_cursor_goes_past_what_was_not_wanted(
     mailing: Api, mail: Mail, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(following, "MOST_ROWS", 3)
+    monkeypatch.setattr(following, "READ_ROWS", 1)
+    monkeypatch.setattr(following, "_READS", 15)
     for _ in range(20):
         await mail.put()
     await mail.end()
@@ -131,9 +137,55 @@ async def test_from_now_on_and_from_a_place_that_is_gone(mailing: Api, mail: Mai
     assert ahead["next_cursor"] == tokens.cursor(store.event_log.last)
 
 
+async def test_now_is_behind_what_was_committed(mailing: Api, mail: Mail, store: SqliteStore) -> None:
+    """Not behind the number of an event that nobody can see yet."""
+    await mail.put()
+    given, store.event_log._last = store.event_log._last, lambda: 9
+    page = await ask(mailing, "after=now")
+    store.event_log._last = given
+    await mail.put("seen@example.com")
+    (event,) = (await ask(mailing, f"after={page['next_cursor']}"))["data"]
+    assert event["data"]["recipient"] == "seen@example.com"
+
+
+async def test_a_page_of_large_events_is_a_short_one(mailing: Api, mail: Mail, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said of a message comes again with each recipient: with much metadata, a page held 100 MB."""
+    monkeypatch.setattr(following, "PAGE_BYTES", 10_000)
+    await mail.put(*(f"a{number}@example.com" for number in range(5)), subject=4000 * "y")
+    first = await ask(mailing)
+    assert (len(first["data"]), first["has_more"]) == (3, True)
+    assert len(await walk(mailing, "tag=a")) == 5
+
+
+async def test_a_damaged_time_does_not_end_the_log(mailing: Api, mail: Mail, tmp_path: Path) -> None:
+    await mail.put()
+    await mail.end()
+    with closing(apsw.Connection(str(next(tmp_path.glob("*.db"))))) as foreign:
+        foreign.execute("UPDATE event SET at = at + (1 << 60) WHERE type = 'accepted'")
+    accepted, delivered = (await ask(mailing))["data"]
+    assert accepted["timestamp"] < "1971" < delivered["timestamp"]
+
+
+async def test_a_page_is_made_in_turns_of_the_loop(mailing: Api, mail: Mail, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "_TURN", 2)
+    at: list[int] = []
+    native = eventview.native
+
+    def show(event: LoggedEvent, tokens: Tokens) -> dict[str, Any]:
+        at.append(turn())
+        return native(event, tokens)
+
+    monkeypatch.setattr(eventview, "native", show)
+    await mail.put("a@example.com", "b@example.com", "c@example.com", "d@example.com")
+    with turns() as turn:
+        assert len((await ask(mailing))["data"]) == 4
+    assert at[0] == at[1] < at[2] == at[3]
+
+
 WRONG: Final = (
     ("after=abc", "after"),
     ("after=aaaaaaaaaaaaaaaaaaaaaa", "after"),
+    ("after=%00", "after"),
     ("types=email.sent", "types"),
     ("message=17", "message"),
     ("limit=0", "limit"),
@@ -154,6 +206,7 @@ async def test_bad_parameters_are_named(mailing: Api) -> None:
     for query, param in WRONG:
         reply = await mailing.call("GET", f"{PATH}?{query}")
         assert (reply.status, reply.json["error"]["param"]) == (400, param), query
+        assert len(reply.json["error"]["errors"]) == 1, query
         check_answer("get", PATH, 400, reply.json, reply.headers)
 
 

@@ -5,11 +5,13 @@ from typing import Any, Final
 
 import pytest
 
+from gateway.api import status
 from gateway.events import State
 from gateway.runtime import rfc3339
+from gateway.store.shown import MessageView
 from gateway.store.sqlite import SqliteStore
 from tests.api.conftest import Api
-from tests.api.mailing import Mail, shown
+from tests.api.mailing import Mail, shown, turns
 from tests.api.test_openapi import check_answer
 
 PATH = "/api/v1/emails"
@@ -76,6 +78,22 @@ async def test_conditions(mailing: Api, mail: Mail) -> None:
         assert len((await ask(mailing, query))["data"]) == expected, query
 
 
+async def test_a_page_is_made_in_turns_of_the_loop(mailing: Api, mail: Mail, monkeypatch: pytest.MonkeyPatch) -> None:
+    at: list[int] = []
+    describe = status.describe
+
+    def show(view: MessageView) -> dict[str, Any]:
+        at.append(turn())
+        return describe(view)
+
+    monkeypatch.setattr(status, "describe", show)
+    for _ in range(3):
+        await mail.put()
+    with turns() as turn:
+        assert len((await ask(mailing))["data"]) == 3
+    assert at[0] < at[1] < at[2]
+
+
 WRONG: Final = (
     ("state=sent", "state"),
     ("to=nobody", "to"),
@@ -94,5 +112,6 @@ async def test_bad_parameters_are_named(mailing: Api) -> None:
     for query, param in WRONG:
         reply = await mailing.call("GET", f"{PATH}?{query.replace(' ', '%20')}")
         assert (reply.status, reply.json["error"]["param"]) == (400, param), query
+        assert "in 10m" not in reply.json["error"]["message"]  # only where mail is sent
         check_answer("get", PATH, 400, reply.json, reply.headers)
     assert (await mailing.call("GET", PATH, key="sender")).status == 403

@@ -111,6 +111,13 @@ async def test_the_list_has_pages_and_conditions(api: Api, store: SqliteStore) -
     assert both == ["t", "p", "p", "p", "p", "p"]
 
 
+@pytest.mark.parametrize("time", ["9999-12-31T23:59:59-12:00", "9999-12-31T23:59:59.9999Z"])
+async def test_a_time_that_could_not_be_shown_again(api: Api, time: str) -> None:
+    refused = await ask(api, "POST", body={"address": "ann@example.com", "expires_at": time})
+    assert (refused.status, refused.json["error"]["param"]) == (422, "expires_at")
+    assert await listed(api) == []
+
+
 async def test_the_event_that_caused_it_has_its_id(api: Api, store: SqliteStore) -> None:
     await store.suppressed.add([ANN])
     (one,) = (await ask(api, "GET")).json["data"]

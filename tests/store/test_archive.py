@@ -10,7 +10,7 @@ import pytest
 
 from gateway.events import EventType, State
 from gateway.runtime import id_at
-from gateway.store import archive
+from gateway.store import archive, eventlog
 from gateway.store.archive import NEWEST, MailFilter
 from gateway.store.queue import Heard
 from tests.store.conftest import Store
@@ -150,12 +150,13 @@ async def test_events_of_a_message(store: Store, post: Post, now: Now) -> None:
     assert await store.archive.events(bytes(16), "acme", after=0, limit=10) is None
 
 
-async def test_damaged_events_are_passed_over(store: Store, post: Post, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["type = 'acceptee'", "data = CAST(x'7bff7d' AS TEXT)"])
+async def test_damaged_events_are_passed_over(store: Store, post: Post, tmp_path: Path, damage: str) -> None:
     """Also where they fill a page: who goes on is not stuck before them."""
     message = post.message(*(f"a{number}@example.com" for number in range(6)))
     await store.enqueue(message)
     with closing(apsw.Connection(str(next(tmp_path.glob("*.db"))))) as foreign:
-        foreign.execute("UPDATE event SET type = 'acceptee' WHERE seq BETWEEN 2 AND 4")
+        foreign.execute(f"UPDATE event SET {damage} WHERE seq BETWEEN 2 AND 4")
     for read in (
         partial(store.event_log.read, account="acme"),
         store.event_log.read,
@@ -164,7 +165,22 @@ async def test_damaged_events_are_passed_over(store: Store, post: Post, tmp_path
         assert [event.seq for event in await read(0, 2) or ()] == [1, 5]
         assert [event.seq for event in await read(1, 1) or ()] == [5]
         assert [event.seq for event in await read(0, 9) or ()] == [1, 5, 6]
-    assert await store.event_log.one(3) is None
+    if damage.startswith("type"):
+        assert await store.event_log.one(3) is None
+
+
+async def test_since_a_time_although_the_clock_was_behind(
+    store: Store, post: Post, now: Now, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(eventlog, "SLICE_ROWS", 4)
+    ages = [*[9] * 6, 2, 1, 30, 1, 0]  # in days: one of them by a clock that was a month behind
+    for age in ages:
+        now.ms = START_MS - age * DAY_MS
+        await store.enqueue(post.message())
+    first = ages.index(2) + 1
+    assert await store.event_log.before(START_MS - 3 * DAY_MS) == first - 1
+    assert await store.event_log.before(START_MS - 99 * DAY_MS) == 0
+    assert await store.event_log.before(START_MS + 1) == len(ages)
 
 
 async def test_a_page_of_large_messages_is_a_short_one(

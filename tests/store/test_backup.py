@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import shutil
 import stat
 import tarfile
 from pathlib import Path
@@ -18,7 +19,7 @@ from gateway.store.backupfile import BackupFileError, Manifest
 from gateway.store.queue import Attempt
 from gateway.store.shown import Filter
 from gateway.store.sqlite import SqliteStore
-from gateway.store.webhook import Format, NewWebhook, Standing
+from gateway.store.webhook import Format, NewWebhook, Progress, Standing
 from tests.store.mail import HOUR_MS, LEASE_MS, MINUTE_MS, START_MS, Now, Post, attempt, claim_all, destination
 
 MANIFEST = Manifest(
@@ -270,6 +271,8 @@ async def test_what_is_to_be_delivered_at_most_once_is_held(tmp_path: Path, now:
     assert len(told) == 3
     assert all("at most once" in event.data for event in told)
     assert len({event.seq for event in await store.events(once.uuid)}) == len(await store.events(once.uuid))
+    mine = await store.event_log.read(0, 100, account="acme")
+    assert [event.type for event in mine].count(EventType.HELD) == 3  # its programs are told
     await store.promote(START_MS + HOUR_MS)
     assert [one.uuid for one in await claim_all(store, START_MS + LEASE_MS)] == [later.uuid]
     await store.close()
@@ -278,6 +281,35 @@ async def test_what_is_to_be_delivered_at_most_once_is_held(tmp_path: Path, now:
 def _only(whole: Attempt, recipient: int) -> Attempt:
     """The part of an attempt that is about one recipient."""
     return replace(whole, results=tuple(one for one in whole.results if one.recipient == recipient))
+
+
+async def test_who_saw_what_came_after_the_backup_is_told_all_that_is_new(tmp_path: Path, now: Now, post: Post) -> None:
+    """Events of the lost time had numbers too: those of another time begin behind them, however often it happens."""
+    path, kept = tmp_path / "queue.db", tmp_path / "kept.db"
+    store = await SqliteStore.open(path, clock=now.clock)
+    for uuid, told in ((b"e" * 16, 1), (b"b" * 16, 0)):
+        endpoint = NewWebhook(uuid, "", "https://a.test/", Format.NATIVE, b"w", (), (), (), False, START_MS)
+        await store.webhooks.add(endpoint, most=9)
+        record = await store.webhooks.one(uuid)
+        assert record is not None
+        await store.webhooks.save(Progress(record.id, record.epoch, told, None, START_MS))
+    await store.enqueue(post.message())
+    await store.close()
+    shutil.copy(path, kept)
+    places = [1]
+    for round_ in range(2):
+        shutil.copy(kept, path)
+        restored.mark(path, START_MS + round_ * MINUTE_MS)
+        store = await SqliteStore.open(path, clock=now.clock)
+        new = [post.message(f"a{number}@example.com") for number in range(3 - round_)]
+        await store.enqueue_all(new, None)
+        events = await store.event_log.read(places[-1], 100)
+        assert [event.uuid for event in events] == [message.uuid for message in new]
+        places.append(events[-1].seq)
+        # Who had been told everything has nothing behind it, but for what is new.
+        cursors = [one.cursor for one in await store.webhooks.all()]
+        assert cursors == [events[0].seq - 1, 0]
+        await store.close()
 
 
 @pytest.mark.parametrize("quiet", [True, False])

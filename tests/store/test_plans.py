@@ -38,7 +38,7 @@ BOUNDED = {
     "ready_keys": {"present"},
     "ready_ranks": {"present"},
     "events_old": {"event", "(subquery-1)"},
-    "log_at": {"event"},
+    "log_slice": {"(subquery-1)"},
     "archive_slice": {"json_each"},  # tags of a message; states
 }
 # What is sorted is few: what is in hand, a page of promotion, what people made by hand. An operator's search of one

@@ -101,6 +101,14 @@ async def test_events_go_by_their_own_time(opener: Opener, post: Post, now: Now)
     assert await store.message(uuid, None) is not None
 
 
+async def test_a_clock_that_was_behind_takes_no_other_events_with_it(store: Store, post: Post, now: Now) -> None:
+    for age in (2, 1, 1000, 0):
+        now.ms = START_MS - age * DAY_MS
+        await store.enqueue(post.message())
+    await store.sweep(now.ms)
+    assert [event.seq for event in await store.event_log.read(0, 9)] == [1, 2, 4]
+
+
 async def test_event_numbers_are_not_used_again(opener: Opener, post: Post, now: Now) -> None:
     store = await opener(Retention(events_s=3600))
     uuid = await deliver(store, post, now)

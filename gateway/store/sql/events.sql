@@ -20,8 +20,13 @@ LEFT JOIN recipient r ON r.message = e.message AND r.id = e.recipient
 LEFT JOIN key_ref k ON k.id = m.key
 WHERE a.name = ?3 ORDER BY e.seq LIMIT ?2
 
--- name: log_at
-SELECT seq FROM event WHERE at < ?1 ORDER BY seq DESC LIMIT 1
+-- name: log_end
+SELECT max(seq) FROM event
+
+-- name: log_slice
+-- The lowest of the ?3 numbers below ?1, and the lowest of those among them that happened at ?2 or later.
+SELECT min(seq), min(iif(at >= ?2, seq, NULL))
+FROM (SELECT seq, at FROM event WHERE seq < ?1 ORDER BY seq DESC LIMIT ?3)
 
 -- name: log_one
 SELECT e.seq, e.type, e.at, e.data, a.name, m.uuid, e.recipient, r.address, k.name, m.tags, m.metadata, m.subject, m.message_id,

@@ -8,7 +8,7 @@ WHERE state IN ('queued', 'deferred', 'held') OR (state = 'scheduled' AND next_a
 -- name: once_open
 -- What is in doubt of mail that is to be delivered at most once (32 of message.flags).
 CREATE TEMP TABLE once AS
-SELECT r.destination, r.id AS recipient, m.priority, m.key, m.id AS message
+SELECT r.destination, r.id AS recipient, m.priority, m.key, m.id AS message, m.account_ref AS account
 FROM expiry e
 CROSS JOIN message m ON m.id = e.message
 CROSS JOIN recipient r ON r.message = m.id
@@ -33,8 +33,8 @@ WHERE (message, id) IN (SELECT message, recipient FROM once)
 
 -- name: once_told
 -- ?2 is the last event so far, ?3 what is said of it.
-INSERT INTO event (seq, message, recipient, type, at, data)
-SELECT ?2 + row_number() OVER (ORDER BY recipient), message, recipient, 'held', ?1, ?3 FROM once
+INSERT INTO event (seq, message, recipient, type, at, data, account)
+SELECT ?2 + row_number() OVER (ORDER BY recipient), message, recipient, 'held', ?1, ?3, account FROM once
 
 -- name: once_count
 SELECT count(*) FROM once
@@ -50,6 +50,13 @@ WHERE e.at <= ?1 AND r.state IN ('queued', 'deferred', 'held', 'scheduled')
 SELECT max(number) FROM (
     SELECT max(seq) AS number FROM event UNION ALL SELECT value FROM instance WHERE name = 'event_seq'
 )
+
+-- name: event_number
+INSERT INTO instance (name, value) VALUES ('event_seq', ?1) ON CONFLICT (name) DO UPDATE SET value = excluded.value
+
+-- name: webhooks_forward
+-- Who has nothing behind its place is at the end, wherever that is.
+UPDATE webhook SET cursor = ?1 WHERE NOT EXISTS (SELECT 1 FROM event WHERE seq > webhook.cursor)
 
 -- name: webhooks_pause
 -- What happened since the backup their programs may know already, and a trial is none of their business; ?2 says why.

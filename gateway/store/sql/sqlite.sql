@@ -463,10 +463,12 @@ DELETE FROM event WHERE message = ?1
 DELETE FROM event WHERE message = ?1 AND at < ?2
 
 -- name: events_old
-SELECT max(seq), count(*) FROM (SELECT seq, at FROM event ORDER BY seq LIMIT ?2) WHERE at < ?1
+-- Of the first ?2 the last that is older, and how many they are.
+SELECT max(iif(at < ?1, seq, NULL)), count(*) FROM (SELECT seq, at FROM event ORDER BY seq LIMIT ?2)
 
 -- name: events_delete
-DELETE FROM event WHERE seq <= ?1
+-- A clock that was behind may have written a time that is older than that of the events before it.
+DELETE FROM event WHERE seq <= ?1 AND at < ?2
 
 -- name: idempotency_old
 SELECT account, text FROM idempotency WHERE at <= ?1 LIMIT ?2
