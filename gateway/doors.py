@@ -69,12 +69,12 @@ class Doorkeeper:
         key = principal.name if principal is not None else ""
         raise self._turned_away(door, key, peer, fault or "", always=is_guess)
 
-    def named(self, door: str, name: str) -> Principal:
-        """The principal that a network stands for. Refused with AUTHENTICATION_REQUIRED."""
+    def named(self, door: str, name: str, peer: str = "") -> Principal:
+        """A key as it is now. Refused with AUTHENTICATION_REQUIRED."""
         try:
             return self._keys.named(name, self._clock.now_ms())
         except Refused as refusal:
-            self._refusals.tell(refusal, door=door, key=name, client="")
+            self._refusals.tell(refusal, door=door, key=name, client=peer)
             raise
 
     def _turned_away(self, door: str, key: str, peer: str, why: str, *, always: bool = False) -> Refused:
@@ -160,7 +160,8 @@ class HttpDoor:
 
 
 class SmtpDoor:
-    """What the SMTP listener needs (smtp/listener.py, Door)."""
+    """What the SMTP listener needs (smtp/listener.py, Door). A connection lasts: its key is looked up anew at MAIL, and
+    when the content comes, for it may be revoked by then, or of another mode."""
 
     def __init__(
         self,
@@ -186,6 +187,7 @@ class SmtpDoor:
 
     def check_sender(self, principal: Principal, address: str, peer: str) -> str:
         """The envelope sender that its mail gets. The null sender stays: no bounce is answered by one."""
+        principal = self._doorkeeper.named("smtp", principal.name, peer)
         sender = address and (principal.rewrite_from or self._qualified(principal, address, peer))
         self._intake.check_sender(principal, sender, client=peer)
         return sender
@@ -210,7 +212,7 @@ class SmtpDoor:
             raise refusal
 
     def begin(self, principal: Principal, envelope: SmtpEnvelope) -> Receiving:
-        return self._intake.receive(principal, envelope)
+        return self._intake.receive(self._doorkeeper.named("smtp", principal.name, envelope.peer), envelope)
 
     def _qualified(self, principal: Principal, address: str, peer: str) -> str:
         try:

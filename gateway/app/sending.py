@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gateway.app.datadir import Core
-from gateway.config import Config
+from gateway.config import CAPTURED, Config
 from gateway.delivery.attempt import Couriers
 from gateway.delivery.explain import Explainer, Live
 from gateway.delivery.family import FamilyChoice
@@ -23,7 +23,9 @@ from gateway.delivery.tls.mtasts_cache import StsPolicies
 from gateway.delivery.tls.policy import TlsPolicies
 from gateway.delivery.waits import Waits
 from gateway.errors import Refused
+from gateway.keyterms import ModeKind
 from gateway.manage import Action
+from gateway.message import address
 from gateway.policyhost import PolicyHost
 from gateway.runtime import Supervisor
 
@@ -96,9 +98,13 @@ class Sending:
         explainer = Explainer(self._config_of, core.store, couriers.ways, core.domains, live=live)
         return {"queue.explain": explainer.explain}
 
-    def _route_of(self, key: str) -> str | None:
+    def _route_of(self, key: str, to: str) -> str | None:
         try:
             principal = self._core.keys.named(key, self._core.clock.now_ms())
         except Refused:
             return None
+        mode = principal.mode
+        allowed = mode.kind is not ModeKind.ALLOW or any(address.matches(one, to) for one in mode.values)
+        if mode.kind is ModeKind.CAPTURE or not allowed:
+            return CAPTURED
         return principal.route or self._config_of().default_route

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import csv
 import io
+import re
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ LINE_BYTES: Final = 8192
 MOST_PROBLEMS: Final = 1000  # that are kept to be told
 SHOWN_PROBLEMS: Final = 20  # to people
 _STANDARD: Final = Path("-")
-_LOST: Final = "\ufffd"
+_NOT_UTF_8: Final = re.compile("[\udc80-\udcff]")  # bytes that are none, as they are decoded
 # What other systems call the column with the addresses.
 _ADDRESS: Final = {"address", "email", "e-mail", "email address", "email_address", "emailaddress", "recipient"}
 
@@ -138,7 +139,7 @@ def _rows(stream: IO[bytes], outcome: _Outcome) -> Iterator[dict[str, Any]]:
             outcome.refuse(number, "is no line of a CSV file: a quote is not closed, or in the wrong place")
         elif not any(cells) or (names is None and (names := _heading(cells, outcome)) is not None):
             continue
-        elif _LOST in line:
+        elif _NOT_UTF_8.search(line):
             outcome.refuse(number, "is not UTF-8 text")
         else:
             names = names or ["address"]
@@ -157,7 +158,8 @@ def _heading(cells: list[str], outcome: _Outcome) -> list[str] | None:
     for one in given:
         name = "address" if one in _ADDRESS else one
         names.append(name if name in COLUMNS and name not in names else "")
-    outcome.ignored = [cell for cell, name in zip(cells, names, strict=True) if not name and cell]
+    ignored = [cell for cell, name in zip(cells, names, strict=True) if not name and cell]
+    outcome.ignored = [_NOT_UTF_8.sub("\ufffd", cell) for cell in ignored]
     return names
 
 
@@ -179,7 +181,7 @@ def _lines(stream: IO[bytes]) -> Iterator[str | None]:
                 line = stream.readline(LINE_BYTES)
             yield None
         else:
-            yield line.decode(errors="replace").rstrip("\r\n").removeprefix(mark)
+            yield line.decode(errors="surrogateescape").rstrip("\r\n").removeprefix(mark)
         mark = ""
 
 

@@ -33,6 +33,8 @@ def mode(text: str) -> Mode:
         raise ValueError(f"{text!r} is not {_MODES}")
     kind = ModeKind(word)
     match kind:
+        case ModeKind.REDIRECT | ModeKind.ALLOW if not given.strip():
+            raise ValueError(f"{text!r} names no address; a mode is {_MODES}")
         case ModeKind.REDIRECT:
             return Mode(kind, (grammar.address(given),))
         case ModeKind.ALLOW:

@@ -125,7 +125,7 @@ class Crew:
         await self._ledger.settle(attempts)
         self._drop(lane, claimed)
         said = pacing.outcome(attempts)
-        if said is not Outcome.SENT or lane.claim_size < MOST or not lane.pace.full:
+        if said is not None and (said is not Outcome.SENT or lane.claim_size < MOST or not lane.pace.full):
             self._learn(lane, said, era)
         return True
 

@@ -58,16 +58,19 @@ class Standing(IntEnum):
     SILENT = 2  # it was not
 
 
-def outcome(attempts: Sequence[Attempt]) -> Outcome:
-    """The most that is said by any result."""
+def outcome(attempts: Sequence[Attempt]) -> Outcome | None:
+    """The most that is said by any result; None where nobody was asked: all are suppressed."""
     if len(attempts) == 1 and len(attempts[0].results) == 1:
         return _said(attempts[0].results[0])
-    return max((_said(result) for attempt in attempts for result in attempt.results), default=Outcome.SILENT)
+    each = (_said(result) for attempt in attempts for result in attempt.results)
+    return max((one for one in each if one is not None), default=None)
 
 
-def _said(result: Result) -> Outcome:
+def _said(result: Result) -> Outcome | None:
     if result.state in _SENT:
         return Outcome.SENT
+    if result.state is State.SUPPRESSED:
+        return None
     if not result.host or not result.reply[:3].isdigit():
         return Outcome.SILENT  # our own words
     if _slows(result):

@@ -2,7 +2,8 @@
 
 Guarantees: one notification for each message and kind (failure, delay, success), for all recipients that came to it
 within a few seconds; it is accepted in the transaction that forgets what it tells, so none is lost and none sent
-twice. It goes out on the key's route from `<>`, so nobody is ever told of it, and after all other mail. A sender gets
+twice. It goes out on the key's route from `<>`, so nobody is ever told of it, and after all other mail; where the mode
+of the key keeps mail to this sender here, it stays here, too. A sender gets
 a bounded number of them, whatever its mail comes to: what is beyond stands in the mail log and the events. A store
 that is away is waited for; a report that cannot be composed is logged and forgotten. Limits of the key do not count
 here, and no delivery waits for this.
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from gateway.config import Config
+from gateway.config import CAPTURED, Config
 from gateway.delivery import notice
 from gateway.errors import StoreError
 from gateway.intake.figures import IntakeFigures
@@ -66,10 +67,10 @@ class Reporter:
         log: MailLog,
         notices: Limit = NOTICES,
         figures: IntakeFigures | None = None,
-        route_of: Callable[[str], str | None] = lambda _key: None,
+        route_of: Callable[[str, str], str | None] = lambda _key, _to: None,
     ) -> None:
         """`notices` bounds those of one kind to one sender of an account; `route_of` says where the mail of a key of
-        that name goes now, None where there is no such key."""
+        that name to an address goes now, None where there is no such key."""
         self._config = config
         self._queue = queue
         self._clock = clock
@@ -190,8 +191,9 @@ class Reporter:
 
         pieces, facts = await asyncio.to_thread(compose) if len(told) > _IN_THREAD else compose()
         # The mail's own may be one that an operator redirected it to, good for its recipients only.
-        route = self._route_of(report.key)
-        route = report.route if route not in self._config.routes else route
+        route = self._route_of(report.key, report.envelope_sender)
+        if route != CAPTURED and route not in self._config.routes:
+            route = report.route
         domain = notice.queue_domain(self._config.routes.get(route), report.envelope_sender)
         return NewMessage(
             id=self._ids.next(),

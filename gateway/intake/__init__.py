@@ -41,7 +41,7 @@ from gateway.policy.limits import Limiter
 from gateway.policy.suppression import Suppressions
 from gateway.policy.templates import Templates
 from gateway.runtime import Clock, IdSource
-from gateway.store.newmail import Accepted, Conflict, NewMessage, NewRecipient, Replayed, RequestKey
+from gateway.store.newmail import Accepted, Conflict, IdempotencyKey, NewMessage, NewRecipient, Replayed, RequestKey
 from gateway.store.queue import Queue
 
 __all__ = ["HEADER_BYTES", "Asked", "BatchReceipt", "Idempotency", "Intake", "Item", "Receipt", "Receiving", "Room"]
@@ -99,9 +99,9 @@ class Intake:
         try:
             route = self._admission.route(principal)
             self._room.check()
-            count = len(draft.recipients_of(submission))
-            self._limiter.take(principal, requests=1, messages=1, recipients=count)
-            message = await self._prepare(principal, route, submission, idempotency, client)
+            recipients = draft.recipients_of(submission)
+            self._limiter.take(principal, requests=1, messages=1, recipients=len(recipients))
+            message = await self._prepare(principal, route, (submission, idempotency), recipients, client=client)
             with self._counting(principal, (message,)):
                 await self._store_pieces((message,))
                 outcome = await self._queue.enqueue(_without_stored(message))
@@ -121,9 +121,9 @@ class Intake:
         try:
             route = self._admission.route(principal)
             self._room.check()
-            counts = [len(draft.recipients_of(item[0])) for item in asked if not isinstance(item, Refused)]
-            self._limiter.take(principal, requests=1, messages=len(counts), recipients=sum(counts))
-            prepared = await self._prepare_all(principal, route, asked, client)
+            name = IdempotencyKey(principal.account, *request) if request is not None else None
+            self._limiter.take(principal, requests=1, **_costs(asked))
+            prepared = await self._prepare_all(principal, route, asked, client=client, request=name)
             taken = await self._enqueue_all(principal, route, prepared, request)
         except Refused as refusal:
             self._admission.tell_refused("http", principal, client, refusal)
@@ -171,13 +171,14 @@ class Intake:
         self,
         principal: Principal,
         route: Route,
-        submission: Submission,
-        idempotency: Idempotency | None,
+        asked: tuple[Submission, Idempotency | None],
+        recipients: tuple[str, ...],
+        *,
         client: str,
+        request: IdempotencyKey | None = None,
     ) -> NewMessage:
-        """A message for the queue, counted already; one that is refused does not count. Raises Refused."""
-        admission = self._admission
-        recipients = draft.recipients_of(submission)
+        """A message for the queue, counted already; one that is refused does not count. Raises Refused, StoreError."""
+        admission, (submission, idempotency) = self._admission, asked
         try:
             sender = draft.sender_of(principal, submission).address
             admission.check_senders(principal, sender, submission.return_path or sender)
@@ -187,7 +188,7 @@ class Intake:
             message = await draft.compose(
                 admission, principal, submission, route=route.name, idempotency=idempotency, client=client
             )
-            wanted = Wanted(recipients, notices.by_http(principal, submission), submission.tags)
+            wanted = Wanted(recipients, notices.by_http(principal, submission), submission.tags, request=request)
             return await self._treatment.treat(principal, route, message, wanted)
         except (Refused, StoreError) as error:
             self._limiter.give_back(principal, messages=1, recipients=len(recipients))
@@ -212,12 +213,18 @@ class Intake:
             raise Refused(Reason.TEMPLATE_ERROR, text, param=error.param, problems=error.problems) from error
 
     async def _prepare_all(
-        self, principal: Principal, route: Route, asked: Sequence[Asked], client: str
+        self, principal: Principal, route: Route, asked: Sequence[Asked], *, client: str, request: IdempotencyKey | None
     ) -> list[NewMessage | Refused]:
+        """All of them counted already; none counts where one meets a StoreError."""
         prepared: list[NewMessage | Refused] = []
         room = BATCH_ROOM * self._admission.config.max_message
         for index, item in enumerate(asked, start=1):
-            outcome = await self._prepare_item(principal, route, item, client)
+            try:
+                outcome = await self._prepare_item(principal, route, item, client=client, request=request)
+            except StoreError:  # this item is given back already
+                self._give_back(principal, [one for one in prepared if isinstance(one, NewMessage)])
+                self._limiter.give_back(principal, **_costs(asked[index:]))
+                raise
             if isinstance(outcome, NewMessage):
                 room -= outcome.facts.size
                 if room < 0:
@@ -228,11 +235,14 @@ class Intake:
                 await asyncio.sleep(0)
         return prepared
 
-    async def _prepare_item(self, principal: Principal, route: Route, item: Asked, client: str) -> NewMessage | Refused:
+    async def _prepare_item(
+        self, principal: Principal, route: Route, item: Asked, *, client: str, request: IdempotencyKey | None
+    ) -> NewMessage | Refused:
         if isinstance(item, Refused):
             return item
         try:
-            return await self._prepare(principal, route, item[0], item[1], client)
+            recipients = draft.recipients_of(item[0])
+            return await self._prepare(principal, route, item, recipients, client=client, request=request)
         except Refused as refusal:
             return refusal
 
@@ -322,6 +332,12 @@ class Intake:
         self._limiter.give_back(principal, messages=len(messages), recipients=recipients)
         for message in messages:
             self._treatment.give_back(principal, message)
+
+
+def _costs(asked: Sequence[Asked]) -> dict[str, int]:
+    """What a limiter takes for these, without what was refused already."""
+    counts = [len(draft.recipients_of(item[0])) for item in asked if not isinstance(item, Refused)]
+    return {"messages": len(counts), "recipients": sum(counts)}
 
 
 def _is_quick(submission: Submission) -> bool:

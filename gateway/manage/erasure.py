@@ -4,7 +4,6 @@ Guarantees: that it was done, and how much it was, is in the log, the address on
 hashed`). Suppressions stay, under a hash: who unsubscribed is not written to again.
 """
 
-import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
@@ -13,6 +12,7 @@ from typing import Any, Final
 from gateway.manage import refusals
 from gateway.message import address
 from gateway.observe import Mask
+from gateway.policy import brakes
 from gateway.runtime import Clock
 from gateway.store.erasing import Erased, Erasing
 from gateway.store.erasure import Trace
@@ -50,7 +50,7 @@ class ErasureActions:
         code = Mask(self._tokens.hashed).address(whom)
         if args.get("dry_run"):
             return _view(await self._erasing.count(person, account), code, dry_run=True)
-        trace = Trace(person, hashed, _number(hashed))
+        trace = Trace(person, hashed, brakes.number_of(hashed))
         erased = await self._erasing.erase(trace, account, now=self._clock.now_ms, patience_s=patience_s)
         done = " ".join(f"{name}={count}" for name, count in asdict(erased.removed).items() if count) or "nothing"
         log.info("%s was erased%s: %s", code, f" from account {account}" if account else "", done)
@@ -64,11 +64,6 @@ def _address(text: str) -> str:
         return address.parse_path(text.strip())
     except address.AddressError as error:
         raise refusals.invalid("address", str(error)) from error
-
-
-def _number(hashed: str) -> int:
-    """As whom keys know is stored (policy/brakes.py)."""
-    return int.from_bytes(hashlib.sha256(hashed.encode()).digest()[:8], signed=True)
 
 
 def _view(erased: Erased, code: str, *, dry_run: bool) -> dict[str, Any]:

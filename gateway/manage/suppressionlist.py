@@ -24,6 +24,8 @@ from gateway.tokens import Tokens
 MAX_NOTE_CHARACTERS: Final = 500
 STEP_ENTRIES: Final = 250  # of a transaction, and read in one go: some milliseconds
 _HASH: Final = re.compile(HASHED + "[a-z2-7]{26}", re.ASCII)
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")  # what no tag of a message has either
+_LAST_MS: Final = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z: no later time can be shown
 
 log = logging.getLogger("gateway.manage")
 
@@ -100,10 +102,11 @@ class SuppressionList:
 
     async def remove(self, account: str, values: Sequence[str], tag: str | None = None) -> list[int]:
         """How many entries went, for each address or domain. Raises Refused where one is neither."""
-        removals = [Removal(account, self._forms(value), tag) for value in values]
+        parsed = [parse_value(value) for value in values]
         counts: list[int] = []
-        for begin in range(0, len(removals), STEP_ENTRIES):
-            counts += await self._store.remove(removals[begin : begin + STEP_ENTRIES])
+        for begin in range(0, len(parsed), STEP_ENTRIES):  # the hashes are made between steps, not all at once
+            step = parsed[begin : begin + STEP_ENTRIES]
+            counts += await self._store.remove([Removal(account, self._forms(*one), tag) for one in step])
         if len(values) == 1 and counts[0]:
             log.info("suppression %s%s removed%s", values[0], _tagged(tag or ""), _for(account))
         elif any(counts):
@@ -116,7 +119,7 @@ class SuppressionList:
         """Newest first; "" is no condition. `before` is the id of the last entry of the page before. Raises Refused."""
         which = Which(
             account,
-            values=self._forms(address) if address else (),
+            values=self._forms(*parse_value(address)) if address else (),
             reason=parse_reason(reason) if reason else None,
             tag=tag or None,
             before=before,
@@ -142,9 +145,8 @@ class SuppressionList:
             "event_id": None if event is None else show_id("evt_", event),
         }
 
-    def _forms(self, text: str) -> tuple[str, ...]:
-        """As what it may stand in the list. Raises Refused."""
-        kind, value = parse_value(text)
+    def _forms(self, kind: Kind, value: str) -> tuple[str, ...]:
+        """As what it may stand in the list."""
         if kind is Kind.DOMAIN or value.startswith(HASHED):
             return (value,)
         return (value, self.tokens.hashed(value))
@@ -182,7 +184,7 @@ def _text(text: str, param: str, most: int) -> str:
     given = text.strip()
     if len(given) > most:
         raise _wrong(param, f"at most {most} characters")
-    if not given.isprintable():
+    if _CONTROL.search(given):
         raise _wrong(param, "has a line break or another control character")
     return given
 
@@ -194,9 +196,12 @@ def _time(text: str, param: str) -> int | None:
         return None
     try:
         moment = datetime.fromisoformat(given)
-        return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
-    except (ValueError, OverflowError) as error:
+    except ValueError as error:
         raise _wrong(param, f"{given[:40]!r} is not a time as 2026-11-21T08:30:00Z") from error
+    at = round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+    if not 0 <= at <= _LAST_MS:
+        raise _wrong(param, f"{given[:40]!r} is not a time of the years 1970 to 9999")
+    return at
 
 
 def _tagged(tag: str) -> str:

@@ -69,7 +69,8 @@ class SuppressionActions:
         account, value = args.get("account") or EVERYBODY, str(args["address"])
         (count,) = await self._list.remove(account, (value,), args.get("tag"))
         if not count:
-            raise refusals.unknown("suppression of", value)
+            whose = "everybody" if account == EVERYBODY else account
+            raise refusals.unknown(f"suppression for {whose} of", value)
         return {"account": account or None, "address": value, "removed": count}
 
     async def import_(self, args: Args) -> Any:

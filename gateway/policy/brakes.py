@@ -9,7 +9,7 @@ written to is known by a keyed hash of the address, for a year.
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -90,23 +90,28 @@ class Braking:
         self._trips = {trip.key: trip for trip in await self._source.trips()}
 
     def trip_of(self, key: str) -> Trip | None:
-        """Why a key is braked."""
-        return self._trips.get(key)
+        """Why a key is braked; None too where it has no brakes any more, for then nothing holds its mail."""
+        return self._trips.get(key) if key in self._keys.with_brakes else None
 
-    async def judge(self, principal: Principal, recipients: Sequence[str]) -> str:
-        """Why new mail of a key to these is held, "" where it is not; it is counted then. Raises StoreError: the key
-        may be braked, and that could not be written."""
+    async def judge(
+        self,
+        principal: Principal,
+        recipients: Sequence[str],
+        *,
+        came_before: Callable[[], Awaitable[bool]] | None = None,
+    ) -> str:
+        """Why new mail of a key to these is held, "" where it is not; it is counted then. `came_before` is asked where
+        it is too much: a repetition, which is given back, brakes nobody. Raises StoreError: the key may be braked, and
+        that could not be written."""
         if principal.brakes is None:
             return ""
+        strangers = await self._meet(principal, recipients)  # when it is braked, too: what is held may be let go
         trip = self._trips.get(principal.name)
         if trip is None:
-            over = self._over_volume(principal, len(recipients)) or await self._over_new(principal, recipients)
-            trip = self._trips.get(principal.name)  # it may have been braked meanwhile
-            if trip is None and over is None:
+            over = self._over_volume(principal, len(recipients)) or self._over_new(principal, strangers)
+            if over is None or (came_before is not None and await came_before()):
                 return ""
-            if trip is None and over is not None:
-                trip = self._brake(principal, *over)
-        assert trip is not None
+            trip = self._trips.get(principal.name) or self._brake(principal, *over)  # it may be braked meanwhile
         await self._write(trip)
         return f"the key is braked: {trip.detail}"
 
@@ -124,8 +129,9 @@ class Braking:
         await self._write(trip)
         number = await self._source.release(trip, note, self._clock.now_ms())
         self._released[key] = max(number, self._released.get(key, 0))  # 0: another one let it go at the same time
-        self._trips.pop(key, None)
-        self._held.pop(key, None)
+        if self._trips.get(key) is trip:  # else another one let it go, and it is braked anew
+            del self._trips[key]
+            self._held.pop(key, None)
         log.info("the key %s is not braked any more: %s", key, note or "an operator let it go")
         return trip
 
@@ -143,7 +149,8 @@ class Braking:
         """One round: what can be read or written now is; the rest waits for the next one."""
         try:
             for name in tuple(self._unwritten):
-                await self._write(self._trips[name])
+                if (trip := self._trips.get(name)) is not None:  # None: it was let go meanwhile
+                    await self._write(trip)
             await self._flush()
             await self._count()
         except StoreError as error:
@@ -154,29 +161,42 @@ class Braking:
     def _over_volume(self, principal: Principal, count: int) -> tuple[str, str] | None:
         assert principal.brakes is not None
         limit = principal.brakes.volume
-        if limit is None or self._takes(principal.name, "volume", limit, count):
-            return None
-        return "volume", f"more than {limit.count} recipients per {_period(limit)}"
-
-    async def _over_new(self, principal: Principal, recipients: Sequence[str]) -> tuple[str, str] | None:
-        assert principal.brakes is not None
-        limit = principal.brakes.new_recipients
         if limit is None:
             return None
+        bucket, now = self._bucket(principal.name, "volume", limit)
+        is_enough = not bucket.wait_ns(now, count)
+        bucket.take(now, count)  # too much as well: `give_back` does not ask, and a release forgets it
+        return None if is_enough else ("volume", f"more than {limit.count} recipients per {_period(limit)}")
+
+    def _over_new(self, principal: Principal, strangers: int) -> tuple[str, str] | None:
+        assert principal.brakes is not None
+        limit = principal.brakes.new_recipients
+        if limit is None or not strangers:
+            return None
+        bucket, now = self._bucket(principal.name, "new_recipients", limit)
+        if bucket.wait_ns(now, strangers):
+            return "new_recipients", f"more than {limit.count} recipients per {_period(limit)} that it never wrote to"
+        bucket.take(now, strangers)
+        return None
+
+    async def _meet(self, principal: Principal, recipients: Sequence[str]) -> int:
+        """How many of these the key never wrote to; from now on it has."""
+        assert principal.brakes is not None
+        if principal.brakes.new_recipients is None:
+            return 0
         key, now = principal.name, self._clock.now_ms()
-        hashes = {_number(self._hashed(address)) for address in recipients}
+        hashes = {number_of(self._hashed(address)) for address in recipients}
         asked = [one for one in hashes if (key, one) not in self._met]
         known = await self._source.acquainted(key, asked) if asked else {}
-        strangers = sum(one not in known for one in asked)
+        # Other mail may have met them meanwhile.
+        strangers = sum(one not in known and (key, one) not in self._met for one in asked)
         for one in asked:
             if now - known.get(one, 0) > TOUCH_MS:
                 self._met[key, one] = now
-        if not strangers or self._takes(key, "new_recipients", limit, strangers):
-            return None
-        return "new_recipients", f"more than {limit.count} recipients per {_period(limit)} that it never wrote to"
+        return strangers
 
-    def _takes(self, key: str, name: str, limit: Limit, count: int) -> bool:
-        """Whether there was so much, which is taken then."""
+    def _bucket(self, key: str, name: str, limit: Limit) -> tuple[Bucket, int]:
+        """With the time that it counts in."""
         now = now_ns(self._clock)
         buckets = self._held.setdefault(key, _Held()).buckets
         bucket = buckets.get(name)
@@ -185,10 +205,7 @@ class Braking:
         elif bucket.limit != limit:
             bucket = bucket.resized(limit, now)
         buckets[name] = bucket
-        if bucket.wait_ns(now, count):
-            return False
-        bucket.take(now, count)
-        return True
+        return bucket, now
 
     # Outcomes
 
@@ -271,8 +288,8 @@ class Braking:
             log.warning("whom nobody wrote to for a year cannot be forgotten now: %s", error)
 
 
-def _number(hashed: str) -> int:
-    """64 bits of it, as SQLite has them."""
+def number_of(hashed: str) -> int:
+    """64 bits of it, as SQLite has them: how it is kept whom a key wrote to."""
     return int.from_bytes(hashlib.sha256(hashed.encode()).digest()[:8], signed=True)
 
 

@@ -190,13 +190,14 @@ class Acceptance:
         highest = max(rows.highest, id_)
         for recipient in message.recipients:
             destination = self._names.destination(tx, recipient.route or message.route, recipient.domain)
-            rows.events.append((self._events.next(), id_, recipient.id, _ACCEPTED, at, data, account))
+            queued = recipient.state is _QUEUED
+            # Why it is held or suppressed is said by an event of its own.
+            told = self._accepted_data(message, recipient.why) if queued and recipient.why else data
+            rows.events.append((self._events.next(), id_, recipient.id, _ACCEPTED, at, told, account))
             highest = max(highest, recipient.id)
-            if later or recipient.state is not _QUEUED:
+            if later or not queued:
                 self._begin(rows, message, recipient, key=key, destination=destination, account=account)
                 continue
-            if recipient.why:
-                rows.events[-1] = (*rows.events[-1][:5], self._accepted_data(message, recipient.why), account)
             rows.recipients.append(
                 (id_, recipient.id, recipient.address, destination, at, recipient.notify, recipient.orcpt)
             )

@@ -116,11 +116,13 @@ class Erasing:
         while more:
             values = (*after, SLICE_ROWS, person.needle)
             rows = await self._readers.read(partial(_rows, self._sql["erasure_requests"], values))
-            yield [
+            found = [
                 (owner, text)
                 for owner, text, uuid, named in rows
                 if (named or uuid in gone) and account in {None, owner}
             ]
+            if found:
+                yield found
             more = len(rows) == SLICE_ROWS
             after = (rows[-1][0], rows[-1][1]) if rows else after
 

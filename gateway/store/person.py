@@ -13,9 +13,11 @@ from typing import Final
 import msgspec
 
 from gateway.events import State
+from gateway.message import xtext
 from gateway.store.db import Row
 
 ERASED: Final = "erased"  # stands where the address was
+_PLAIN_END: Final = re.compile(r"[!#-*,-<>-\[\]-~]*$")  # which is the same in each form
 
 
 class Person:
@@ -23,8 +25,15 @@ class Person:
 
     def __init__(self, address: str) -> None:
         self.address = address.lower()
-        forms = {self.address, json.dumps(self.address)[1:-1], json.dumps(self.address, ensure_ascii=False)[1:-1]}
-        self.needle = self.address if len(forms) == 1 else "@" + self.address.rpartition("@")[2]
+        forms = {
+            self.address,
+            json.dumps(self.address)[1:-1],
+            json.dumps(self.address, ensure_ascii=False)[1:-1],
+            xtext.encode(self.address),  # as ORCPT and ENVID are kept
+        }
+        end = _PLAIN_END.search(self.address)
+        assert end is not None
+        self.needle = end[0]
         either = "|".join(map(re.escape, sorted(forms)))
         self._pattern = re.compile(rf"(?<![\w.+-])(?:{either})(?![\w-]|\.\w)", re.IGNORECASE)
 

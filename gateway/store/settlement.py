@@ -174,7 +174,7 @@ class Settlement:
                 told = tell != 0 and rows.noted.end(message, recipient, tell, state, attempt.ended_at)
                 delivered = state is State.DELIVERED
                 rows.ended.append(Ended(message, recipients, pieces, expires_at, delivered=delivered, told=told))
-                if delivered and not self._suppressing.is_empty:
+                if delivered and self._suppressing.may_have(result.to.lower()):
                     rows.delivered.append((message, recipient))
             else:
                 raise ValueError(f"an attempt cannot leave a recipient {state}")
@@ -228,10 +228,7 @@ class Settlement:
     def _relieve(self, tx: Transaction, rows: _Rows) -> None:
         """Somebody is, whatever a host said before."""
         found = tx.cursor.executemany(self._sql["settled_whom"], rows.delivered).fetchall()
-        may_have = self._suppressing.may_have
-        pairs = [(account, address) for _, _, address, account, _ in found if may_have(address.lower())]
-        if pairs:
-            self._suppressing.relieve(tx, pairs)
+        self._suppressing.relieve(tx, [(account, address) for _, _, address, account, _ in found])
 
     def _data(self, attempt: Attempt, result: Result, reply: str, number: int, *, doubtful: bool) -> str:
         return self._encode(

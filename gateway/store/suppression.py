@@ -124,10 +124,6 @@ class Suppressing:
         """Whether there may be an entry for an address or a domain in lower case."""
         return self._sieve.may_have(value)
 
-    @property
-    def is_empty(self) -> bool:
-        return self._sieve.is_empty
-
     def relieve(self, tx: Transaction, delivered: Sequence[tuple[str, str]]) -> None:
         """(account, address) got mail: what a bounce had said of them is wrong now."""
         asked = [(address.lower(), account) for account, address in delivered]

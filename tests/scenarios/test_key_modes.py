@@ -82,6 +82,18 @@ def test_only_those_that_are_allowed_get_mail(daemon: Daemon, sink: Sink) -> Non
     assert "does not allow" in told[0]["note"]
 
 
+@pytest.mark.parametrize("mode", ["capture", "allow:*@example.net"])
+def test_what_is_told_of_captured_mail_is_captured_too(make_daemon: MakeDaemon, sink: Sink, mode: str) -> None:
+    """Its sender may be somebody else's address, in a copy of the real data."""
+    with make_daemon({**relay_to(sink.port), "simulator": "play.test"}) as daemon:
+        secret, content = new_key(daemon, "staging", "--mode", mode), message_bytes("a@example.net")
+        id_ = smtp_send(daemon.smtp_port, "s@example.com", ["bounce@play.test"], content, secret=secret)
+        wait_until(lambda: events(daemon, id_)[-1]["type"] == "reported", "it is told", 60)
+        notice = events(daemon, id_)[-1]["notice"]
+        wait_until(lambda: events(daemon, notice)[-1]["type"] == "captured", "what is told is captured", 60)
+        assert recipients(sink) == []
+
+
 def test_a_brake_holds_new_mail_until_the_key_is_released(daemon: Daemon, sink: Sink) -> None:
     secret = new_key(daemon, "campaign", "--brake", "volume=2/day")
 

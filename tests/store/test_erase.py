@@ -232,6 +232,17 @@ async def test_of_one_account(store: Store, post: Post, now: Now) -> None:
     assert await store.message(theirs.uuid, None) is not None
 
 
+async def test_an_original_recipient_in_the_words_of_smtp(store: Store, post: Post, now: Now, path: Path) -> None:
+    message = post.message(ANN)
+    (ann,) = message.recipients
+    ann = msgspec.structs.replace(ann, orcpt="rfc822;bob+2Btag@example.com")
+    await store.enqueue(msgspec.structs.replace(message, recipients=(ann,)))
+    trace = Trace(Person("Bob+Tag@example.com"))
+    done = await store.erasing.erase(trace, None, now=lambda: now.ms, patience_s=0)
+    assert (done.removed.messages, done.removed.changed) == (0, 1)
+    assert left(path, "2Btag") == 0
+
+
 async def test_counting_changes_nothing(store: Store, post: Post, now: Now, path: Path) -> None:
     messages: Sequence[NewMessage] = [letter(post, BOB), letter(post, ANN, BOB), post.message(ANN, sender=BOB)]
     for message in messages:

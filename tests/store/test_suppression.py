@@ -49,6 +49,17 @@ async def test_a_stronger_reason_takes_the_place(store: Store) -> None:
     assert await merged(store, ANN, complaint) == complaint
 
 
+async def test_the_same_entry_without_its_event_keeps_it(store: Store) -> None:
+    """As an export has it; what was caused by nothing else since is of another time, or has another reason."""
+    caused = replace(ANN, cause=7)
+    assert await merged(store, caused, replace(ANN, note="mine")) == replace(caused, note="mine")
+    later = replace(ANN, created_at=START_MS + 1, cause=8)
+    assert await merged(store, later) == later
+    assert await merged(store, ANN) == later, "an older one says nothing new"
+    by_hand = replace(ANN, created_at=START_MS + 2)
+    assert await merged(store, by_hand) == by_hand
+
+
 async def test_the_later_end_stays(store: Store) -> None:
     longer = START_MS + 9 * DAY_MS
     operator = replace(ANN, reason=Reason.OPERATOR)
@@ -223,9 +234,10 @@ async def test_a_delivery_takes_back_what_a_bounce_said_and_nothing_else(opened:
     assert {replace(one, id=0) for one in await opened.suppressed.page(Which(None))} == set(others)
 
 
-async def test_deliveries_ask_nothing_where_nobody_is_suppressed(
+async def test_deliveries_ask_nothing_of_whom_nobody_suppressed(
     opened: Store, post: Post, now: Now, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    await opened.suppressed.add((replace(ANN, value="c@example.com"),))
     statements: list[str] = []
     monkeypatch.setattr(opened._parts.settlement, "_sql", Told(opened._parts.sql, statements))
     await settle(opened, post, now, State.DELIVERED)

@@ -144,6 +144,29 @@ async def test_a_key_stays_braked_until_it_is_released(bench: Bench) -> None:
     assert bench.braking.trip_of("shop") is None
 
 
+async def test_without_its_brakes_a_key_is_not_braked(bench: Bench) -> None:
+    """Nothing holds its mail then, and no list says so."""
+    await bench.braking.judge(bench.key(volume=DAILY), ["a@example.com"] * 5)
+    bench.keys.declare([(SHOP, b"shop".ljust(32))])
+    assert await bench.braking.judge(SHOP, ["a@example.com"]) == ""
+    assert bench.braking.trip_of("shop") is None
+    assert await bench.braking.release("shop", "") is not None
+
+
+async def test_a_repetition_brakes_nobody_and_brings_nothing(bench: Bench) -> None:
+    key = bench.key(volume=DAILY)
+
+    async def came_before() -> bool:
+        return True
+
+    assert await bench.braking.judge(key, ["a@example.com"] * 3) == ""
+    for _ in range(3):
+        assert await bench.braking.judge(key, ["a@example.com"] * 3, came_before=came_before) == ""
+        bench.braking.give_back(key, 3)
+    assert await bench.braking.judge(key, ["b@example.com"]) == "", "there is one more"
+    assert await bench.braking.judge(key, ["c@example.com"]), "and no other"
+
+
 async def test_other_brakes_of_the_same_key(bench: Bench) -> None:
     """A changed rate keeps what was counted."""
     await bench.braking.judge(bench.key(volume=DAILY), ["a@example.com"] * 3)
@@ -158,7 +181,7 @@ async def test_other_brakes_of_the_same_key(bench: Bench) -> None:
 async def test_new_recipients(bench: Bench) -> None:
     key = bench.key(new_recipients=DAILY)
     known = [f"a{number}@example.com" for number in range(4)]
-    assert await bench.braking.judge(key, known) == ""
+    assert await asyncio.gather(*(bench.braking.judge(key, known) for _ in range(3))) == [""] * 3
     for _ in range(3):
         assert await bench.braking.judge(key, [address.upper() for address in known]) == ""
     await bench.braking.look()
@@ -166,6 +189,17 @@ async def test_new_recipients(bench: Bench) -> None:
     assert await bench.braking.judge(key, known * 3) == "", "they are known after a restart"
     why = await bench.braking.judge(key, [f"b{number}@example.com" for number in range(5)])
     assert why == "the key is braked: more than 4 recipients per day that it never wrote to"
+
+
+async def test_whom_held_mail_was_for_is_no_stranger_the_next_time(bench: Bench) -> None:
+    """It was let go: the same letters a week later are nothing new."""
+    key = bench.key(new_recipients=DAILY)
+    addresses = [f"a{number}@example.com" for number in range(20)]
+    for address in addresses:
+        await bench.braking.judge(key, [address])
+    await bench.braking.look()
+    assert await bench.braking.release("shop", "") is not None
+    assert await bench.braking.judge(key, addresses) == ""
 
 
 async def test_no_address_is_kept(bench: Bench) -> None:
@@ -333,3 +367,45 @@ async def test_a_brake_that_cannot_be_written_is_written_later(bench: Bench) -> 
     await braking.look()
     assert len(await bench.told()) == 1
     assert await braking.judge(key, ["a@example.com"])
+
+
+async def test_a_brake_between_two_releases_stays(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    key, written = bench.key(volume=DAILY), bench.store.brakes.release
+    await bench.braking.judge(key, ["a@example.com"] * 5)
+
+    async def slow(trip: Trip, note: str, at: int) -> int:
+        number = await written(trip, note, at)
+        if note == "second":
+            await bench.braking.judge(key, ["a@example.com"] * 5)
+        return number
+
+    monkeypatch.setattr(bench.store.brakes, "release", slow)
+    await asyncio.gather(bench.braking.release("shop", "first"), bench.braking.release("shop", "second"))
+    assert bench.braking.trip_of("shop") is not None
+    await bench.restart()
+    assert bench.braking.trip_of("shop") is not None
+
+
+class Slow(Away):
+    """It comes back, and the first that is written lets the other key go meanwhile."""
+
+    braking: Braking
+    names = frozenset(("one", "two"))
+
+    async def trip(self, trip: Trip) -> bool:
+        if not self.away and len(self.names) == 2:
+            self.names -= {trip.key}
+            (other,) = self.names
+            await self.braking.release(other, "")
+        return await super().trip(trip)
+
+
+async def test_a_release_while_other_brakes_are_written(bench: Bench) -> None:
+    source = Slow(bench.store.brakes)
+    source.braking = braking = bench.made(source)
+    for name in ("one", "two"):
+        with pytest.raises(StoreError):
+            await braking.judge(bench.key(name, volume=DAILY), ["a@example.com"] * 5)
+    source.away = False
+    await braking.look()
+    assert len(await bench.told()) == 3

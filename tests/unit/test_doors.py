@@ -13,11 +13,13 @@ from gateway.config import CaptureRoute, Config, KeyConfig, Secret
 from gateway.delivery.passthrough import PassThrough
 from gateway.delivery.waits import Waits
 from gateway.errors import Reason, Refused
+from gateway.events import State
 from gateway.manage.mail import AccountMail
 from gateway.policy.auth import Principal
 from gateway.policy.guard import Guard
 from gateway.resolver import Resolver
 from gateway.store.shown import Filter
+from tests.unit.conftest import MAIL, sender_and_recipients
 
 SECRET = "cfg_0123456789abcdefghijklmnop"
 PRINTER = "printer_0123456789abcdefghijkl"
@@ -124,6 +126,24 @@ async def test_one_answer_for_the_client_and_the_reason_for_the_operator(
 async def test_a_key_bound_to_networks_works_there(entrance: Entrance) -> None:
     for door in ("http", "smtp"):
         assert entrance.knock(door, PRINTER, "198.51.100.7").name == "printer"
+
+
+async def test_an_open_session_has_its_key_as_it_is_now(entrance: Entrance, log: io.StringIO) -> None:
+    actions = entrance.core.actions()
+    made = await actions["key.create"]({"name": "app"})
+    app = entrance.knock("smtp", made["secret"])
+    assert entrance.smtp.check_sender(app, "a@example.com", PEER) == "a@example.com"
+    await actions["key.mode"]({"name": "app", "mode": "hold"})
+    await entrance.smtp.begin(app, sender_and_recipients()).finish(MAIL)
+    (row,) = await entrance.core.store.find(Filter())
+    assert row.recipient.state is State.HELD
+    await actions["key.revoke"]({"name": "app"})
+    with pytest.raises(Refused) as refusal:
+        entrance.smtp.check_sender(app, "a@example.com", PEER)
+    assert refusal.value.reason is Reason.AUTHENTICATION_REQUIRED
+    with pytest.raises(Refused):
+        entrance.smtp.begin(app, sender_and_recipients())
+    assert f"refused door=smtp key=app client={PEER}" in entrance.told(log)
 
 
 async def test_guesses_at_one_door_count_at_the_other(entrance: Entrance, log: io.StringIO) -> None:

@@ -24,7 +24,7 @@ def result(
     return Result(1, 1, state, event, 1, "a@b.test", reply=reply, host=host, stage=stage, bounce_class=bounce_class)
 
 
-def said(*results: Result) -> Outcome:
+def said(*results: Result) -> Outcome | None:
     return pacing.outcome([Attempt(1, b"", 1, "direct", 0, 0, results)])
 
 
@@ -52,10 +52,12 @@ def said(*results: Result) -> Outcome:
         (result("no connection to mx.test within 30 s", stage="connect"), Outcome.SILENT),
         (result("no reply within 300 s", stage="mail"), Outcome.SILENT),
         (result("451 4.4.3 the DNS lookup of b.test failed", host="", stage="dns"), Outcome.SILENT),
+        (result("550 5.7.1 suppressed", state=State.SUPPRESSED, host="", stage="suppression"), None),
     ],
 )
-def test_what_an_attempt_says_about_pace(one: Result, expected: Outcome) -> None:
+def test_what_an_attempt_says_about_pace(one: Result, expected: Outcome | None) -> None:
     assert said(one) is expected
+    assert said(one, one) is expected
 
 
 def test_the_strongest_word_of_an_attempt_counts() -> None:
@@ -64,7 +66,7 @@ def test_the_strongest_word_of_an_attempt_counts() -> None:
     silent = result("no reply", stage="data")
     assert said(sent, slower, silent) is Outcome.SLOWED
     assert said(silent, sent) is Outcome.SENT
-    assert said() is Outcome.SILENT
+    assert said() is None
 
 
 def see(pace: Pace, *outcomes: Outcome) -> list[int]:

@@ -112,7 +112,7 @@ async def test_whom_a_key_knows_is_found_by_the_hash_that_is_stored(tmp_path: Pa
     tokens = Tokens(bytes(SECRET_BYTES))
     store = await SqliteStore.open(tmp_path / "gateway.db")
     try:
-        number = brakes._number(tokens.hashed(BOB.lower()))
+        number = brakes.number_of(tokens.hashed(BOB.lower()))
         await store.brakes.acquaint([("shop", number, 1), ("shop", number + 1, 1)])
         done = await ErasureActions(store.erasing, tokens, Clock()).erase({"address": BOB})
         assert done["removed"]["acquaintances"] == 1

@@ -11,7 +11,7 @@ import pytest
 from flufl.bounce import all_failures
 from msgspec.structs import replace
 
-from gateway.config import Config, Delivery, MxRoute, RelayRoute, Route
+from gateway.config import CAPTURED, Config, Delivery, MxRoute, RelayRoute, Route
 from gateway.delivery import reporting
 from gateway.delivery.reporting import Reporter
 from gateway.events import BounceClass, EventType, Scope, State
@@ -135,12 +135,14 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     await store.close()
 
 
-@pytest.mark.parametrize(("of_key", "route"), [("direct", "direct"), (None, "relay"), ("gone", "relay")])
+@pytest.mark.parametrize(
+    ("of_key", "route"), [("direct", "direct"), (None, "relay"), ("gone", "relay"), (CAPTURED, CAPTURED)]
+)
 async def test_of_redirected_mail_it_goes_by_the_route_of_the_key(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, of_key: str | None, route: str
 ) -> None:
     """Where there is such a key, and such a route: else by that of the mail."""
-    monkeypatch.setattr(desk.reporter, "_route_of", {"shop": of_key}.get)
+    monkeypatch.setattr(desk.reporter, "_route_of", lambda _key, _to: of_key)
     await desk.send("bob@partner.example")
     order = Order(Verb.REDIRECT, route="relay")
     assert await desk.store.operate(Filter(), order, desk.time.ms) == 1

@@ -4,15 +4,15 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import pytest
 
 from gateway.config import CAPTURED, SIMULATED, Http
 from gateway.doors import SmtpDoor
-from gateway.errors import Reason, Refused
+from gateway.errors import Reason, Refused, StoreError
 from gateway.events import EventType, State
-from gateway.intake import Intake
+from gateway.intake import Asked, Intake
 from gateway.keyterms import Brakes, Limit, Mode, ModeKind, Unit
 from gateway.message.model import TRACK_CLICKS, TRACK_OPENS
 from gateway.observe import MailLog
@@ -34,6 +34,10 @@ CAPTURE = replace(SHOP, mode=Mode(ModeKind.CAPTURE))
 HOLD = replace(SHOP, mode=Mode(ModeKind.HOLD))
 REDIRECT = replace(SHOP, mode=Mode(ModeKind.REDIRECT, ("qa@example.org",)))
 ALLOW = replace(SHOP, mode=Mode(ModeKind.ALLOW, ("*@example.net", "boss@example.com")))
+
+
+async def away(*_: object) -> Never:
+    raise StoreError("away")
 
 
 class Ward(Desk):
@@ -131,6 +135,9 @@ async def test_who_is_not_allowed_is_captured(ward: Ward) -> None:
     assert [route for route, _ in ward.rows().values()] == ["", "", CAPTURED]
     assert "does not allow" in ward.message.recipients[2].why
     assert (await ward.submit(letter(to=boxes("a@example.com")), ALLOW)).status == "captured"
+    await ward.submit(letter(to=boxes("a@example.com"), send_at=NOW + 1000), ALLOW)
+    (accepted,) = await ward.store.events(ward.message.uuid)
+    assert "does not allow" in json.loads(accepted.data)["note"]
 
 
 # The simulator
@@ -242,6 +249,37 @@ async def test_what_was_accepted_is_answered_as_it_was(ward: Ward) -> None:
     assert refusal.value.reason is Reason.IDEMPOTENCY_CONFLICT
 
 
+async def test_one_that_came_before_does_not_fail_a_batch_that_is_stored(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error would have the client send all of it again."""
+    first = await ward.submit(letter(), idempotency=("n", b"1"))
+    monkeypatch.setattr(ward.store.earlier, "beginning", away)
+    asked = [(letter(), ("n", b"1")), (letter(subject="Another"), None)]
+    taken = await ward.intake.submit_all(SHOP, asked, request=None, client="192.0.2.7")
+    assert [one.receipt and (one.receipt.uuid, one.receipt.replayed) for one in taken.items] == [
+        (first.uuid, True),
+        (ward.message.uuid, False),
+    ]
+
+
+async def test_a_store_that_goes_away_in_a_batch_has_nothing_counted(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = Limit(Unit.RECIPIENTS, 5, 86_400, 5)
+    key = replace(SHOP, limits=(Limit(Unit.MESSAGES, 9, 60, 9), volume), brakes=Brakes(volume=volume))
+    await ward.suppress("b@example.net")
+    two = letter(to=boxes("x@example.net", "y@example.net"))
+    asked: list[Asked] = [(two, None), Refused(Reason.MISSING_PARAMETER, ""), (letter(), None), (two, None)]
+    with monkeypatch.context() as patch:
+        patch.setattr(ward.store.suppressed, "find", away)
+        for _ in range(3):
+            with pytest.raises(StoreError):
+                await ward.intake.submit_all(key, asked, request=None, client="192.0.2.7")
+    assert [one.remaining for one in ward.limiter.allowances(key)] == [9, 5]
+    assert [(await ward.submit(two, replace(key, limits=()))).status for _ in range(3)] == ["queued", "queued", "held"]
+
+
 # Brakes
 
 
@@ -275,6 +313,28 @@ async def test_what_is_not_queued_or_not_sent_is_not_counted(ward: Ward) -> None
         assert refusal.value.reason is Reason.RATE_LIMITED
     assert (await ward.submit(letter(to=boxes("a@example.net")), key)).status == "queued"
     assert (await ward.submit(letter(to=boxes("a@example.net")), key)).status == "held"
+
+
+async def test_a_repetition_trips_nothing_and_brings_nothing_back(ward: Ward) -> None:
+    key = braked(volume=DAILY)
+    two = letter(to=boxes("a@example.net", "b@example.net"))
+    by_smtp = b"Idempotency-Key: s\r\n" + MAIL
+
+    async def all_of_it() -> list[bool]:
+        first = await ward.submit(two, key, idempotency=("n", b"1"))
+        many = await ward.intake.submit_all(key, [(letter(), None)], request=("r", b"1"), client="192.0.2.7")
+        return [first.replayed, many.replayed]
+
+    assert await all_of_it() == [False, False]
+    for _ in range(3):
+        assert await all_of_it() == [True, True]
+    with pytest.raises(Refused):
+        await ward.submit(letter(), key, idempotency=("n", b"other"))
+    assert ward.braking.trip_of("shop") is None
+    before = await ward.receive(by_smtp, key=SHOP)
+    assert await ward.receive(by_smtp, key=key) == before
+    assert ward.braking.trip_of("shop") is None
+    assert (await ward.submit(letter(), key)).status == "held"
 
 
 async def test_too_many_strangers(ward: Ward) -> None:

@@ -1,15 +1,19 @@
 -- Who is not sent to; ?N is the Nth value. account is '' for everybody, tag '' for all mail.
 
 -- name: suppression_add
--- The reason of a stronger or equal entry, or of any where the present one has ended; weaker ones come first in the list.
+-- The reason of a stronger entry, of an equal one that is not older, or of any where the present one has ended; weaker
+-- ones come first in the list. One without an event is the present one itself where time and reason are the same: an
+-- export that is imported.
 INSERT INTO suppression (account, tag, kind, value, reason, note, created_at, expires_at, cause)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
 ON CONFLICT (value, kind, account, tag) DO UPDATE SET
-    reason = excluded.reason, note = excluded.note, created_at = excluded.created_at, cause = excluded.cause,
+    reason = excluded.reason, note = excluded.note, created_at = excluded.created_at,
+    cause = coalesce(excluded.cause, iif(reason = excluded.reason AND created_at = excluded.created_at, cause, NULL)),
     expires_at = iif(expires_at <= excluded.created_at, excluded.expires_at, max(expires_at, excluded.expires_at))
 WHERE expires_at <= excluded.created_at
+    OR excluded.reason = reason AND excluded.created_at >= created_at
     OR instr('bounce unsubscribe complaint operator', excluded.reason)
-        >= instr('bounce unsubscribe complaint operator', reason)
+        > instr('bounce unsubscribe complaint operator', reason)
 
 -- name: suppression_lengthen
 -- A weaker one may last longer. max() of NULL, which never ends, is NULL.
