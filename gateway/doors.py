@@ -4,6 +4,7 @@ Whoever is not let in gets one answer, whatever the reason; the reason is in the
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from gateway.config import Limits
@@ -68,6 +69,16 @@ class Doorkeeper:
         is_guess = self._guard.failed(peer, name, secret)
         key = principal.name if principal is not None else ""
         raise self._turned_away(door, key, peer, fault or "", always=is_guess)
+
+    def again(self, door: str, known: Principal, peer: str) -> Principal:
+        """Who was let in before, as the key is now. Refused with AUTHENTICATION_REQUIRED where the text that was shown
+        is not good any more."""
+        if not known.text:
+            return self.named(door, known.name, peer)
+        principal, fault = self._keys.judge_again(known, self._clock.now_ms(), peer=peer)
+        if principal is None or fault is not None:
+            raise self._turned_away(door, known.name, peer, str(fault))
+        return principal
 
     def named(self, door: str, name: str, peer: str = "") -> Principal:
         """A key as it is now. Refused with AUTHENTICATION_REQUIRED."""
@@ -161,7 +172,7 @@ class HttpDoor:
 
 class SmtpDoor:
     """What the SMTP listener needs (smtp/listener.py, Door). A connection lasts: its key is looked up anew at MAIL, and
-    when the content comes, for it may be revoked by then, or of another mode."""
+    when the content comes, for it may be revoked by then, have another text or another mode."""
 
     def __init__(
         self,
@@ -187,7 +198,7 @@ class SmtpDoor:
 
     def check_sender(self, principal: Principal, address: str, peer: str) -> str:
         """The envelope sender that its mail gets. The null sender stays: no bounce is answered by one."""
-        principal = self._doorkeeper.named("smtp", principal.name, peer)
+        principal = self._as_now(principal, peer)
         sender = address and (principal.rewrite_from or self._qualified(principal, address, peer))
         self._intake.check_sender(principal, sender, client=peer)
         return sender
@@ -212,7 +223,13 @@ class SmtpDoor:
             raise refusal
 
     def begin(self, principal: Principal, envelope: SmtpEnvelope) -> Receiving:
-        return self._intake.receive(self._doorkeeper.named("smtp", principal.name, envelope.peer), envelope)
+        return self._intake.receive(self._as_now(principal, envelope.peer), envelope)
+
+    def _as_now(self, principal: Principal, peer: str) -> Principal:
+        now = self._doorkeeper.again("smtp", principal, peer)
+        if now.default_domain is None and principal.default_domain is not None:
+            return replace(now, default_domain=principal.default_domain)  # what the local socket gave it
+        return now
 
     def _qualified(self, principal: Principal, address: str, peer: str) -> str:
         try:

@@ -227,7 +227,8 @@ def check_url(text: str, guard: Guard, *, schemes: Sequence[str] = ("https",)) -
         raise UrlError("must be ASCII without spaces; write other characters as %XX, and names in their xn-- form")
     scheme, colon, rest = text.partition("://")
     if not colon or scheme.lower() not in schemes:
-        raise UrlError(f"must begin with {' or '.join(f'{one}://' for one in schemes)}")
+        off = "" if "http" in schemes else " (webhooks.allow_http is off)"
+        raise UrlError(f"must begin with {' or '.join(f'{one}://' for one in schemes)}{off}")
     authority = re.split("[/?#]", rest, maxsplit=1)[0]
     if "@" in authority:
         raise UrlError("must have no user name or password")
@@ -269,4 +270,4 @@ def _check_literal(host: str, authority: str, guard: Guard) -> None:
     if written != usual and not (address.version == 6 and written.startswith("[") and "." not in written):
         raise UrlError("its host is an address in an unusual form: write it as 192.0.2.1 or [2001:db8::1]")
     if not guard.allows(host):
-        raise UrlError("its host is an address that is not on the internet")
+        raise UrlError("its host is an address that is not on the internet, nor one of webhooks.allow_networks")

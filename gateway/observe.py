@@ -172,7 +172,8 @@ class MailLog:
         reply: str,
         extra: dict[str, Field],
     ) -> None:
-        """`delivered`, `deferred`, `bounced`, `failed`, `expired`, `captured`: the outcome for one recipient."""
+        """`delivered`, `deferred`, `bounced`, `failed`, `expired`, `captured`, `suppressed`: the outcome for one
+        recipient."""
         fields: dict[str, Field] = {"id": message, "to": to, "route": route}
         if host:
             fields["host"] = host

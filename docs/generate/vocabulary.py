@@ -7,15 +7,16 @@ from gateway.events import BounceClass, EventType, Scope, State
 
 _STATES: Final = {
     State.SCHEDULED: "`send_at` is ahead",
-    State.HELD: "held until an operator releases it; a restore holds mail of keys with `duplicates: at_most_once`",
+    State.HELD: "held by an operator, the mode of the key or a brake until it is released; a restore holds mail of "
+    "keys with `duplicates: at_most_once`",
     State.QUEUED: "not tried yet",
     State.DEFERRED: "tried, and to be tried again",
     State.DELIVERED: "the next hop took it (250 after the final dot)",
     State.BOUNCED: "refused for good because of the recipient",
     State.FAILED: "refused for good for another reason, expired, or given up",
-    State.SUPPRESSED: "not used by this version",
+    State.SUPPRESSED: "not sent to: it bounced, complained, unsubscribed, or an operator said so",
     State.CANCELLED: "cancelled before it was sent",
-    State.CAPTURED: "kept here by a route of type capture",
+    State.CAPTURED: "kept here by a route of type capture, or by the mode of the key",
 }
 _EVENTS: Final = {
     EventType.ACCEPTED: "the message is on disk",
@@ -24,7 +25,7 @@ _EVENTS: Final = {
     EventType.BOUNCED: "refused for good because of the recipient",
     EventType.FAILED: "refused for good for another reason",
     EventType.EXPIRED: "`ttl` or `delivery.expire_after` went by",
-    EventType.SUPPRESSED: "not sent to: it bounced, complained, unsubscribed, or an operator said so",
+    EventType.SUPPRESSED: "not sent to; `reply` or `note` says why",
     EventType.HELD: "held",
     EventType.RELEASED: "no longer held",
     EventType.CANCELLED: "cancelled",

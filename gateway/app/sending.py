@@ -104,7 +104,6 @@ class Sending:
         except Refused:
             return None
         mode = principal.mode
-        allowed = mode.kind is not ModeKind.ALLOW or any(address.matches(one, to) for one in mode.values)
-        if mode.kind is ModeKind.CAPTURE or not allowed:
-            return CAPTURED
+        if mode.kind is ModeKind.CAPTURE or (mode.values and not any(address.matches(one, to) for one in mode.values)):
+            return CAPTURED  # no mail of the key goes there: it is redirected, or not allowed
         return principal.route or self._config_of().default_route

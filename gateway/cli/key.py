@@ -19,7 +19,9 @@ class SecretError(GatewayError):
 
 
 def register(verbs: Any, common: argparse.ArgumentParser) -> None:
-    parser = verbs.add_parser("key", parents=[common], help="create, list, show, rotate, change, release, revoke keys")
+    parser = verbs.add_parser(
+        "key", parents=[common], help="create, list, show, rotate, release, revoke keys; their mode"
+    )
     nouns = parser.add_subparsers(metavar="create|list|show|rotate|mode|release|revoke", required=True)
 
     create = nouns.add_parser("create", parents=[common], help="create a key; its text is printed once")

@@ -15,7 +15,7 @@ _BLOCKED: Final = {
     "backoff": "pause before a try",
     "dns": "pause after a failed DNS lookup",
     "schedule": "its send time",
-    "held": "held by an operator",
+    "held": "held until released",
     "suspended": "suspended by an operator",
     "lease": "being tried",
     "connections": "its turn",

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import faulthandler
 import gc
+import ipaddress
 import logging
 import os
 import resource
@@ -29,6 +30,7 @@ log = logging.getLogger("gateway")
 EXIT_FAILED = 1
 EXTEND_S = 30  # that a start may go on for, each time it says that it is alive
 _SIMULATOR = "simulator.test"  # no domain of the Internet (RFC 6761, 6.2)
+_THIS_MACHINE = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))  # where dev's webhooks are
 DESCRIPTORS = 65_536  # more than both doors and all deliveries use by default
 
 
@@ -91,11 +93,14 @@ def _dev(arguments: argparse.Namespace) -> int:
     settings = config.Config(
         hostname="localhost",
         data_dir=arguments.data_dir.absolute(),
-        http=config.Http((config.HttpListener(arguments.http),), admin=arguments.http),
+        http=config.Http(
+            (config.HttpListener(arguments.http),), admin=arguments.http, public_url=f"http://{arguments.http}"
+        ),
         smtp=config.Smtp((config.SmtpListener(arguments.smtp, plaintext_auth=True),)),
         routes={"inbox": config.CaptureRoute("inbox")},
         default_route="inbox",
-        keys={"dev": config.KeyConfig(name="dev", secret=config.Secret(secret), account="dev")},
+        keys={"dev": config.KeyConfig("dev", config.Secret(secret), "dev", scopes=("send", "read", "manage"))},
+        webhooks=config.Webhooks(allow_http=True, allow_networks=_THIS_MACHINE),
         simulator=_SIMULATOR,
     )
     observe.setup_logging("info", as_json=False)

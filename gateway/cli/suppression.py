@@ -6,8 +6,13 @@ from typing import Any
 
 from gateway.cli import arguments as values
 from gateway.cli import connect, output
+from gateway.errors import GatewayError, Reason
 
 REASONS = ("operator", "complaint", "unsubscribe", "bounce")
+
+
+class NotFoundError(GatewayError):
+    """There is no such entry for everybody; there may be one for an account."""
 
 
 def register(verbs: Any, common: argparse.ArgumentParser) -> None:
@@ -127,7 +132,15 @@ def _add(arguments: argparse.Namespace) -> int:
 
 def _remove(arguments: argparse.Namespace) -> int:
     args = {"account": arguments.account, "address": _value(arguments), "tag": arguments.tag}
-    result = connect.Desk(arguments).act("suppression.remove", args)
+    try:
+        result = connect.Desk(arguments).act("suppression.remove", args)
+    except GatewayError as error:
+        if arguments.account is None and connect.is_for(error, Reason.NOT_FOUND):
+            (text,) = connect.words(error)
+            # What bounces, complaints and unsubscriptions add is an account's.
+            shown = f"mail-gateway suppression list --address {args['address']}"
+            raise NotFoundError(f"{text} For an account (--account) there may be: {shown}") from error
+        raise
 
     def people(gone: Any) -> None:
         print(

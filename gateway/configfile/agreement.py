@@ -21,7 +21,9 @@ def check(top: Section, config: Config) -> None:
 def _check_return_paths(top: Section, config: Config) -> None:
     for name, place in _of_each(top, "domains", "return_path"):
         return_path = config.domains[name].return_path
-        if return_path in config.domains:
+        if return_path is not None and "." not in return_path:
+            place.problem(f"{return_path} is no full domain: many hosts refuse such senders; like bounces.{name}")
+        elif return_path in config.domains:
             place.problem(
                 f"{return_path} is a domain that mail is sent from: bounces need one of their own, like "
                 f"bounces.{return_path}"

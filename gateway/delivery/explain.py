@@ -40,7 +40,7 @@ _WHY: Final = {
     "backoff": "The last try failed; it is tried again then.",
     "dns": "The last try failed because a DNS lookup did; it is tried again then.",
     "schedule": "It is to be sent at that time, not before.",
-    "held": "An operator holds it until: mail-gateway queue release.",
+    "held": "An operator, the mode of its key or a brake holds it until: mail-gateway queue release.",
     "lease": "An attempt has it in hand now.",
     "connections": "It is its turn: it is tried as soon as its destination has a connection for it.",
 }

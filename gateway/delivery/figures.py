@@ -24,6 +24,7 @@ _OUTCOMES: Final = (
     EventType.FAILED,
     EventType.EXPIRED,
     EventType.CAPTURED,
+    EventType.SUPPRESSED,
 )
 _DELIVERED: Final = EventType.DELIVERED
 _TIME_BYTES: Final = 6  # of a UUIDv7, that say when its message was accepted
@@ -54,7 +55,7 @@ class DeliveryFigures:
         )
         self._outcomes = metrics.counter(
             "recipient_outcomes_total",
-            "What attempts came to, by recipient: delivered, deferred, bounced, failed, expired or captured.",
+            "What attempts came to, by recipient: delivered, deferred, bounced, failed, expired, captured, suppressed.",
             ("route", "outcome"),
             most=len(_OUTCOMES) * (MOST_ROUTES + 1),
         )

@@ -1,12 +1,14 @@
 """What came of messages in hand is written down here; then it is counted, logged and told.
 
-Guarantees: a result is written however long the store cannot be, and nobody hears of it before. What is given back and
-cannot be written stays leased: until its lease runs out, or the next start.
+Guarantees: a result is written however long the store cannot be, and nobody hears of it before; a fault of who counts,
+logs or listens costs the others and the worker nothing. What is given back and cannot be written stays leased: until
+its lease runs out, or the next start.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from gateway.delivery import telling, untried
@@ -18,7 +20,7 @@ from gateway.store.queue import Attempt, Claimed, Due, Queue
 
 WRITE_RETRY_S: Final = 1.0
 
-Listener = Callable[[Sequence[Attempt]], None]  # answers at once, and never fails
+Listener = Callable[[Sequence[Attempt]], None]  # answers at once
 
 log = logging.getLogger("gateway.delivery")
 
@@ -36,10 +38,8 @@ class Ledger:
         listeners: Sequence[Listener] = (),
     ) -> None:
         self._queue = queue
-        self._figures = figures
         self._clock = clock
-        self._log = log
-        self._listeners = listeners
+        self._listeners: Sequence[Listener] = (figures.settled, partial(telling.tell, log), *listeners)
 
     async def settle(self, attempts: Sequence[Attempt]) -> None:
         """Until it is written: a worker that cannot record a delivery must not make another."""
@@ -54,10 +54,11 @@ class Ledger:
 
     def tell(self, attempts: Sequence[Attempt]) -> None:
         """These are written down."""
-        self._figures.settled(attempts)
-        telling.tell(self._log, attempts)
         for listener in self._listeners:
-            listener(attempts)
+            try:
+                listener(attempts)
+            except Exception:  # what was delivered is written down: nothing may end the worker for this
+                log.exception("what came of attempts is not told everywhere")
 
     async def give_back(self, messages: Sequence[tuple[Due, Claimed]]) -> None:
         """Claimed and not tried, in one commit."""

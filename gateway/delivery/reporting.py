@@ -3,10 +3,9 @@
 Guarantees: one notification for each message and kind (failure, delay, success), for all recipients that came to it
 within a few seconds; it is accepted in the transaction that forgets what it tells, so none is lost and none sent
 twice. It goes out on the key's route from `<>`, so nobody is ever told of it, and after all other mail; where the mode
-of the key keeps mail to this sender here, it stays here, too. A sender gets
-a bounded number of them, whatever its mail comes to: what is beyond stands in the mail log and the events. A store
-that is away is waited for; a report that cannot be composed is logged and forgotten. Limits of the key do not count
-here, and no delivery waits for this.
+of the key sends no mail to this sender, it stays here. A sender gets a bounded number of them, whatever its mail comes
+to: what is beyond stands in the mail log and the events. A store that is away is waited for; a report that cannot be
+composed is logged and forgotten. Limits of the key do not count here, and no delivery waits for this.
 """
 
 import asyncio

@@ -38,6 +38,8 @@ def checked(text: str, config: Config, sending: Collection[str]) -> str:
         domain = address.parse_domain(text.strip().rstrip("."))
     except address.AddressError as error:
         raise refusals.invalid("return_path", str(error)) from error
+    if "." not in domain:
+        raise refusals.invalid("return_path", f"{domain} is no full domain, like bounces.example.com")
     if domain in sending:
         text = f"mail is sent from {domain}: bounces need a domain of their own, like bounces.{domain}"
         raise refusals.invalid("return_path", text)

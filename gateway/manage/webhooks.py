@@ -37,6 +37,8 @@ MOST: Final = 100  # endpoints of an account
 MOST_FILTERS: Final = 100  # types, keys or tags of an endpoint
 OVERLAP_S: Final = 86_400.0  # how long the secret before a rotation stays good
 LONGEST_OVERLAP_S: Final = 30 * 86_400.0
+_BEFORE: Final = " before: "  # in why one is pending: how it stood at another URL, and why
+_LAST: Final = (1 << 63) - 1  # place of an event log; those above are of other lists
 
 log = logging.getLogger("gateway.manage")
 
@@ -137,8 +139,8 @@ class WebhookManager:
         return await self._view(await self._get(account, reference))
 
     async def change(self, account: str | None, reference: str, wish: WebhookWish) -> dict[str, Any]:
-        """What is named of it. One with another URL must answer a ping again; one that was paused or disabled is so
-        again after it. Raises Refused, StoreError."""
+        """What is named of it. One with another URL must answer a ping again, now or at a later test; one that was
+        paused or disabled is so again after it. Raises Refused, StoreError."""
         old = await self._get(account, reference)
         url = self._url(wish.url) if wish.url is not None else old.url
         format_ = _format(wish.format) if wish.format is not None else old.format
@@ -154,14 +156,12 @@ class WebhookManager:
             tags=old.tags if wish.tags is None else _filters("tags", wish.tags),
             final_only=old.final_only if wish.final_only is None else wish.final_only,
             state=Standing.PENDING if moved else old.state,
-            why="" if moved else old.why,
+            why=_standing_before(old) if moved else old.why,
         )
-        if not await self._store.change(record, self._clock.now_ms()):
-            raise _unknown()
+        if not await self._store.change(record, self._clock.now_ms(), seen_url=old.url):
+            return await self.change(account, reference, wish)  # it has another URL meanwhile, or is gone
         _tell("changed", record)
-        if moved:
-            return await self._tested(record, old)
-        return await self._changed(record)
+        return await (self._tested(record) if moved else self._changed(record))
 
     async def remove(self, account: str | None, reference: str) -> dict[str, Any]:
         """For good, with what waits for it. Raises Refused (NOT_FOUND), StoreError."""
@@ -255,22 +255,22 @@ class WebhookManager:
         _tell(f"is {state.value}", record)
         return await self._changed(record)
 
-    async def _tested(self, record: WebhookRecord, before: WebhookRecord | None = None) -> dict[str, Any]:
-        """After a ping: with `test`, what came of it. `before`: as it was at another URL."""
+    async def _tested(self, record: WebhookRecord) -> dict[str, Any]:
+        """After a ping: with `test`, what came of it."""
         await self.on_change(record.uuid)
         tried = await self._ways.pings.ping(record)
         if not tried.error and record.state is Standing.PENDING:
-            await self._begun(record, before)
+            await self._begun(record)
         return {**await self._changed(record), "test": webhookviews.test(tried)}
 
-    async def _begun(self, record: WebhookRecord, before: WebhookRecord | None) -> None:
-        """It answered at its URL, unless it has another one meanwhile."""
+    async def _begun(self, record: WebhookRecord) -> None:
+        """It answered at its URL, unless it has another one meanwhile, and is as it was at the one before."""
         uuid, url, now = record.uuid, record.url, self._clock.now_ms()
-        if before is not None and before.state in {Standing.PAUSED, Standing.DISABLED}:
-            since = before.failing_since
-            await self._store.begin(uuid, url, now, state=before.state, why=before.why, failing_since=since)
-        elif await self._store.begin(uuid, url, now):
-            _tell("answered, and is active", record)
+        before, was_told, why = record.why.partition(_BEFORE)
+        state = Standing(before) if was_told else Standing.ACTIVE
+        since = record.failing_since if was_told else None
+        if await self._store.begin(uuid, url, now, state=state, why=why, failing_since=since):
+            _tell(f"answered, and is {state.value}", record)
 
     async def _changed(self, record: WebhookRecord) -> dict[str, Any]:
         await self.on_change(record.uuid)
@@ -285,8 +285,8 @@ class WebhookManager:
             return await self._events.before(start.since)
         assert start.cursor is not None
         place = self._tokens.read_cursor(start.cursor)
-        if place is None:
-            raise _invalid("cursor", "is none of this gateway's")
+        if place is None or place > _LAST:
+            raise _invalid("cursor", "is no place in this gateway's event log")
         return min(place, self._events.last)
 
     def _told(self, types: tuple[EventType, ...], format_: Format) -> tuple[EventType, ...]:
@@ -315,6 +315,13 @@ class WebhookManager:
             return self._ways.check_secret(given, format_ is Format.NATIVE)
         except ValueError as error:
             raise _invalid("secret", str(error)) from None
+
+
+def _standing_before(record: WebhookRecord) -> str:
+    """What it is again when it has answered; "" for active."""
+    if record.state in {Standing.PAUSED, Standing.DISABLED}:
+        return f"{record.state.value}{_BEFORE}{record.why}"
+    return record.why
 
 
 async def _nobody(_uuid: bytes) -> None:

@@ -11,7 +11,7 @@ import secrets
 import string
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address, ip_address
 from typing import Final, NamedTuple
 
@@ -55,6 +55,7 @@ class Principal:
     mode: Mode = _LIVE
     track: int = 0
     brakes: Brakes | None = None  # None: it has none
+    text: bytes = field(default=b"", compare=False, repr=False)  # digest of the text that was shown; b"": none was
 
 
 def make_key(prefix: str = DEFAULT_PREFIX) -> str:
@@ -129,7 +130,9 @@ class KeyRing:
         taken = {entry.principal.name for entry in fixed}
         entries = [entry for entry in self._stored if entry.principal.name not in taken]
         entries += fixed
-        self._by_digest = {entry.digest: entry for entry in entries}
+        self._by_digest = {
+            entry.digest: replace(entry, principal=replace(entry.principal, text=entry.digest)) for entry in entries
+        }
         self._by_name = {entry.principal.name: entry.principal for entry in entries if not entry.revoked}
         self.with_brakes = {name: one for name, one in self._by_name.items() if one.brakes is not None}
 
@@ -138,7 +141,16 @@ class KeyRing:
 
         The same work is done whatever is wrong.
         """
-        given = digest(text)
+        return self._judge(digest(text), now_ms, peer=peer, login=login)
+
+    def judge_again(self, principal: Principal, now_ms: int, *, peer: str) -> Judged:
+        """Is the text still good that a principal of `judge` was let in by?"""
+        entry = self._by_digest.get(principal.text, _NOBODY)
+        if entry.principal is principal and entry.until is None:
+            return Judged(principal, None)  # no key has changed since
+        return self._judge(principal.text, now_ms, peer=peer, login=None)
+
+    def _judge(self, given: bytes, now_ms: int, *, peer: str, login: str | None) -> Judged:
         entry = self._by_digest.get(given, _NOBODY)
         principal = entry.principal
         # Found by its digest, which nobody can choose character by character; compared in constant time all the same.

@@ -4,6 +4,7 @@ Guarantees: for an address that was never suppressed the answer costs about a mi
 however many others are; only what may be an entry is looked up. An entry whose time is up does not count.
 """
 
+import functools
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, Protocol
@@ -16,6 +17,8 @@ from gateway.store.sieve import Sieve
 from gateway.store.suppression import Entry, Kind, Reason
 from gateway.tokens import Tokens
 
+# Addresses of which the hash is kept for a while: each is asked for at RCPT, at intake and at the attempt.
+REMEMBERED: Final = 4096
 _NOT: Final[Sequence[tuple[str, Kind]]] = ()
 NOBODY: Final[Mapping[str, Entry]] = MappingProxyType({})
 
@@ -43,7 +46,7 @@ class Suppressions:
     def __init__(self, source: Source, tokens: Tokens, clock: Clock) -> None:
         self._source = source
         self._sieve = source.sieve
-        self._tokens = tokens
+        self._hashed = functools.lru_cache(maxsize=REMEMBERED)(tokens.hashed)
         self._clock = clock
 
     def may_have(self, address: str) -> bool:
@@ -89,7 +92,7 @@ class Suppressions:
         if may_have(domain):
             found.append((domain, Kind.DOMAIN))
         if sieve.may_have_hashes:
-            hashed = self._tokens.hashed(value)
+            hashed = self._hashed(value)
             if may_have(hashed):
                 found.append((hashed, Kind.ADDRESS))
         return found

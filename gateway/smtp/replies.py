@@ -8,7 +8,7 @@ through `line`, which makes it harmless. Which reply is due when is decided in e
 import re
 from typing import Final
 
-from gateway.errors import GatewayError, Refused, StoreFull
+from gateway.errors import GatewayError, Reason, Refused, StoreFull
 
 MAX_LINE_BYTES: Final = 512  # RFC 5321, 4.5.3.1.5: code, text and CRLF
 CLOSING: Final = b"421 "  # RFC 5321, 3.8: this code always is the last word
@@ -25,6 +25,8 @@ def line(text: str) -> bytes:
 def of(error: GatewayError) -> bytes:
     """The reply for an error of ours; what is not known is temporary (451), never a 5xx."""
     match error:
+        case Refused(reason=Reason.AUTHENTICATION_REQUIRED):
+            return KEY_GONE
         case Refused():
             return line(error.smtp_reply)
         case StoreFull():
@@ -75,6 +77,8 @@ AUTH_LATE: Final = b"503 5.5.1 No AUTH during a mail transaction\r\n"
 AUTH_NEEDS_TLS: Final = b"538 5.7.11 Use STARTTLS before AUTH\r\n"
 AUTH_REQUIRED: Final = b"530 5.7.0 Authentication required\r\n"
 STARTTLS_FIRST: Final = b"530 5.7.0 Authentication required: use STARTTLS, then AUTH\r\n"
+# Behind AUTH: who has another key connects anew with it, and no mail is lost for a key that was exchanged.
+KEY_GONE: Final = b"421 4.7.0 The key of this session is not good any more, connect again\r\n"
 TOO_MANY_FAILURES: Final = b"421 4.7.0 Too many failed authentications, closing\r\n"
 NOT_LISTED: Final = b"550 5.7.1 This listener takes mail from its listed networks only\r\n"
 

@@ -21,6 +21,8 @@ MOST_ROWS: Final = 1000  # of one read
 SLICE_ROWS: Final = 10_000  # looked at in one read for a time; a clock that was behind for fewer hides nothing
 _END_MS: Final = 253_402_300_800_000  # of the year 9999: a time that is not before it cannot be shown, and is damaged
 _KNOWN: Final = frozenset(EventType)  # a damaged row is passed over
+# What the columns of a row hold, in order. One bad byte can make another kind of any, and SQLite gives it as it is.
+_KINDS: Final = (int, str, int, str, str | None, bytes | None, int, *[str | None] * 7, int)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ class EventLog:
         return await self._readers.read(question)
 
     async def one(self, seq: int) -> LoggedEvent | None:
+        """None where it is gone, or damaged. Raises StoreError."""
         found = await self._readers.read(partial(_one, sql=self._sql["log_one"], seq=seq))
         return found[0] if found else None
 
@@ -84,12 +87,13 @@ class EventLog:
     async def before(self, at: int) -> int:
         """The place from which everything since that time (Unix ms) follows: back to where SLICE_ROWS events are all
         older. Raises StoreError."""
-        below, place = self._last() + 1, None
+        place = await self.end()  # what comes while it is looked for is behind it
+        below = place + 1
         look = partial(_slice, sql=self._sql["log_slice"], at=at)
         while (found := await self._readers.read(partial(look, below=below))) is not None:
             below, first = found
             place = first - 1
-        return place if place is not None else await self.end()
+        return place
 
     async def follow(self, after: int, limit: int, *, account: str | None = None, within_s: float) -> list[LoggedEvent]:
         """As `read`; where there is nothing yet, what comes first, or nothing at the end of that time."""
@@ -110,15 +114,15 @@ def following(cursor: Cursor, sql: str, after: int, limit: int, more: tuple[obje
     ahead = 0  # rows behind `after` of which not even the number can be read
     while True:
         wanted = limit - len(found) + ahead
-        rows, unreadable = _rows(cursor, sql, (after, wanted, *more))
-        found += [_event(row) for row in rows if row[1] in _KNOWN]
+        rows, unreadable = readable(cursor, sql, (after, wanted, *more))
+        found += [_event(row) for row in rows if _is_whole(row)]
         if len(found) == limit or len(rows) + unreadable < wanted:
             return found
         after, ahead = (rows[-1][0], 0) if rows else (after, unreadable)
 
 
-def _rows(cursor: Cursor, sql: str, values: Sequence[object]) -> tuple[list[Row], int]:
-    """Those that can be read, and how many cannot: a text may be none, where a byte is damaged."""
+def readable(cursor: Cursor, sql: str, values: Sequence[object]) -> tuple[list[Row], int]:
+    """The rows that can be read, and how many cannot: a text may be none, where a byte is damaged."""
     try:
         return cursor.execute(sql, values).fetchall(), 0
     except UnicodeDecodeError:
@@ -135,7 +139,11 @@ def _rows(cursor: Cursor, sql: str, values: Sequence[object]) -> tuple[list[Row]
 
 
 def _one(cursor: Cursor, sql: str, seq: int) -> list[LoggedEvent]:
-    return [_event(row) for row in cursor.execute(sql, (seq,)).fetchall() if row[1] in _KNOWN]
+    return [_event(row) for row in readable(cursor, sql, (seq,))[0] if _is_whole(row)]
+
+
+def _is_whole(row: Row) -> bool:
+    return row[1] in _KNOWN and all(map(isinstance, row, _KINDS))
 
 
 def _place(cursor: Cursor, sql: str) -> int:

@@ -17,6 +17,8 @@ from gateway.message import xtext
 from gateway.store.db import Row
 
 ERASED: Final = "erased"  # stands where the address was
+# Nothing that an address may have, or a control character as JSON writes it, which ends in a letter.
+_BEFORE: Final = r"(?:(?<![\w.+-])|(?<=\\[bfnrt])|(?<=\\u00[01][0-9a-f]))"
 _PLAIN_END: Final = re.compile(r"[!#-*,-<>-\[\]-~]*$")  # which is the same in each form
 
 
@@ -35,7 +37,7 @@ class Person:
         assert end is not None
         self.needle = end[0]
         either = "|".join(map(re.escape, sorted(forms)))
-        self._pattern = re.compile(rf"(?<![\w.+-])(?:{either})(?![\w-]|\.\w)", re.IGNORECASE)
+        self._pattern = re.compile(rf"{_BEFORE}(?:{either})(?![\w-]|\.\w)", re.IGNORECASE)
 
     def is_(self, text: str) -> bool:
         return text.lower() == self.address

@@ -7,7 +7,7 @@ in the event log, and an endpoint is a place in it. Who delivers is webhooks/dis
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -15,6 +15,7 @@ from gateway.errors import GatewayError
 from gateway.events import EventType
 from gateway.store import db
 from gateway.store.db import Cursor, Row, Statements, Transaction
+from gateway.store.eventlog import readable
 from gateway.store.names import Counter, Names
 from gateway.store.readers import Readers
 from gateway.store.webhook import (
@@ -34,6 +35,12 @@ from gateway.store.webhook import (
 from gateway.store.writer import Writer
 
 Result = TypeVar("Result")
+
+# What the columns of a webhook hold, in order: one bad byte can make another kind of any.
+_KINDS: Final = (
+    *(int, bytes, str, str, str, bytes, bytes | None, int | None, str, str),
+    *(str, int, str, str, int, int, int | None, int, int),
+)
 
 log = logging.getLogger("gateway.store")
 
@@ -77,8 +84,9 @@ class WebhookStore:
 
         await self._change(add)
 
-    async def change(self, record: WebhookRecord, at: int) -> bool:
-        """URL, format and filters, and that it is pending. False where it is gone."""
+    async def change(self, record: WebhookRecord, at: int, *, seen_url: str) -> bool:
+        """URL, format and filters; with another URL it is pending. False where it has another one meanwhile, or is
+        gone."""
         values = (
             record.uuid,
             record.url,
@@ -87,9 +95,9 @@ class WebhookStore:
             _texts(record.keys),
             _texts(record.tags),
             record.final_only,
-            record.state.value,
             record.why,
             at,
+            seen_url,
         )
         return await self._done("webhook_change", values)
 
@@ -190,8 +198,9 @@ class WebhookStore:
     # What comes of deliveries
 
     async def parked(self, id_: int) -> list[Parked]:
-        """By age."""
-        return [Parked(*row) for row in await self._rows("webhook_parked_of", (id_,))]
+        """By age. What is damaged of one is 0: it is due."""
+        rows = await self._rows("webhook_parked_of", (id_,))
+        return [Parked(*(value if isinstance(value, int) else 0 for value in row)) for row in rows]
 
     async def save(self, progress: Progress) -> bool:
         """False where the endpoint is gone, or was rewound meanwhile: then nothing of it counts."""
@@ -235,10 +244,14 @@ class WebhookStore:
 
     async def _records(self, name: str, values: tuple[Any, ...]) -> list[WebhookRecord]:
         found = []
-        for row in await self._rows(name, values):
+        rows, unreadable = await self._readers.read(lambda cursor: readable(cursor, self._sql[name], values))
+        # One bad byte must not keep the others from being told, nor the daemon from starting.
+        if unreadable:
+            log.error("the database is damaged: webhooks that cannot be read: %d; see docs/baddays.md", unreadable)
+        for row in rows:
             try:
                 found.append(_record(row))
-            except ValueError:  # of an enumeration, or of JSON: one bad byte must not keep the others from being told
+            except ValueError:  # of an enumeration, of JSON, or of a kind
                 log.error("the database is damaged: webhook %d cannot be read; see docs/baddays.md", row[0])  # noqa: TRY400 - the row says it all
         return found
 
@@ -272,6 +285,8 @@ def _new_values(new: NewWebhook) -> tuple[Any, ...]:
 
 
 def _record(row: Row) -> WebhookRecord:
+    if not all(map(isinstance, row, _KINDS)):
+        raise ValueError
     return WebhookRecord(
         id=row[0],
         uuid=row[1],

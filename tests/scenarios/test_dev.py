@@ -1,5 +1,6 @@
 """`mail-gateway dev`: a first try without a configuration. Everything is captured, nothing leaves the machine."""
 
+import json
 import os
 import re
 import subprocess
@@ -57,6 +58,15 @@ def test_dev_takes_and_captures_mail(tmp_path: Path) -> None:
         assert smtp_send(smtp_port, "me@example.com", [RECIPIENT], message_bytes(RECIPIENT), secret=key)
         assert f"http://127.0.0.1:{http_port}/api/v1/emails/send" in printed
         assert f"swaks --server 127.0.0.1:{smtp_port}" in printed
+        tracked = message_json("open@simulator.test") | {"track": True, "unsubscribe": "news"}
+        assert http_send(http_port, tracked, secret=key).status == 201
+        webhook = urllib.request.Request(
+            f"http://127.0.0.1:{http_port}/api/v1/webhooks",
+            json.dumps({"url": f"http://127.0.0.1:{free_port()}/"}).encode(),
+            {"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(webhook, timeout=30) as made:
+            assert json.load(made)["data"]["state"] == "pending"  # nobody answers its ping
         with urllib.request.urlopen(f"http://127.0.0.1:{http_port}/metrics", timeout=30) as metrics:
             assert b"mailgateway_ready 1.0" in metrics.read()
     with _dev(tmp_path, http_port, smtp_port) as (again, _):

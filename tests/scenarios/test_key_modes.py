@@ -82,8 +82,8 @@ def test_only_those_that_are_allowed_get_mail(daemon: Daemon, sink: Sink) -> Non
     assert "does not allow" in told[0]["note"]
 
 
-@pytest.mark.parametrize("mode", ["capture", "allow:*@example.net"])
-def test_what_is_told_of_captured_mail_is_captured_too(make_daemon: MakeDaemon, sink: Sink, mode: str) -> None:
+@pytest.mark.parametrize("mode", ["capture", "allow:*@example.net", "redirect:qa@example.net"])
+def test_what_is_told_of_mail_that_is_kept_is_kept_too(make_daemon: MakeDaemon, sink: Sink, mode: str) -> None:
     """Its sender may be somebody else's address, in a copy of the real data."""
     with make_daemon({**relay_to(sink.port), "simulator": "play.test"}) as daemon:
         secret, content = new_key(daemon, "staging", "--mode", mode), message_bytes("a@example.net")

@@ -129,6 +129,8 @@ def test_what_was_queued_before_is_not_sent_either(daemon: Daemon, next_hop: Nex
     wait_until(lambda: set(state(daemon, sent.id).values()) <= {"suppressed", "delivered"}, "the end of it")
     assert state(daemon, sent.id) == {ANN: "suppressed", BOB: "delivered"}
     assert set(next_hop.by_recipient()) == {BOB}
+    wait_until(lambda: f" suppressed id={sent.id} " in daemon.tail(), "its line")
+    assert "traceback" not in daemon.tail()
 
 
 def test_the_list_goes_out_and_in_as_a_file(daemon: Daemon, tmp_path: Path) -> None:

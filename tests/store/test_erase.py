@@ -168,7 +168,7 @@ async def test_events_and_fields_that_name_the_person(store: Store, post: Post, 
     await store.operate(Filter(uuid=redirected.uuid), order, now.ms)
     labelled = msgspec.structs.replace(
         post.message(ANN, subject=f"For {BOB}"),
-        metadata=msgspec.json.encode({"who": f"mailto:{BOB}", "not": "x-" + BOB}).decode(),
+        metadata=msgspec.json.encode({"who": f"mailto:{BOB}", "not": "x-" + BOB, "lines": f"a\n{BOB}\t{BOB}"}).decode(),
         envid=f"QQ={BOB}",
         original_to=(BOB, "carl@example.net"),
     )
@@ -183,7 +183,11 @@ async def test_events_and_fields_that_name_the_person(store: Store, post: Post, 
     view = await store.message(labelled.uuid, None)
     assert view is not None
     assert view.subject == "For erased"
-    assert msgspec.json.decode(view.metadata) == {"who": "mailto:erased", "not": "x-" + BOB}
+    assert msgspec.json.decode(view.metadata) == {
+        "who": "mailto:erased",
+        "not": "x-" + BOB,
+        "lines": "a\nerased\terased",
+    }
     claimed = await claim_all(store, now.ms + LEASE_MS)
     assert len(claimed) == 2  # their rows are sealed
     for one in claimed:

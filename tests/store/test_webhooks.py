@@ -48,7 +48,8 @@ async def test_a_record_comes_back_as_it_went(store: SqliteStore, post: Post) ->
     assert (again.secret_wrapped, again.old_secret_wrapped, again.old_until) == (b"n", b"w", 5)
     assert not await store.webhooks.put_state(UUID, Standing.ACTIVE, "", None, START_MS, seen=Standing.PAUSED)
     assert await store.webhooks.put_state(UUID, Standing.DISABLED, "gone", None, START_MS)
-    assert await store.webhooks.change(again, START_MS)  # as it was read before
+    assert not await store.webhooks.change(again, START_MS, seen_url="https://b.test/")
+    assert await store.webhooks.change(again, START_MS, seen_url=URL)  # as it was read before
     again = await store.webhooks.one(UUID)
     assert again is not None
     assert (again.state, again.why) == (Standing.DISABLED, "gone")

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from gateway.delivery.waits import Waits
 from gateway.errors import Reason, Refused
 from gateway.events import State
 from gateway.manage.mail import AccountMail
+from gateway.policy import auth
 from gateway.policy.auth import Principal
 from gateway.policy.guard import Guard
 from gateway.resolver import Resolver
@@ -144,6 +146,41 @@ async def test_an_open_session_has_its_key_as_it_is_now(entrance: Entrance, log:
     with pytest.raises(Refused):
         entrance.smtp.begin(app, sender_and_recipients())
     assert f"refused door=smtp key=app client={PEER}" in entrance.told(log)
+
+
+async def test_a_session_ends_with_the_text_that_began_it(entrance: Entrance, log: io.StringIO) -> None:
+    actions, smtp = entrance.core.actions(), entrance.smtp
+    first = (await actions["key.create"]({"name": "app"}))["secret"]
+    app, network = entrance.knock("smtp", first), smtp.network_principal("app")
+    second = (await actions["key.rotate"]({"name": "app", "overlap_s": 60}))["secret"]
+    smtp.check_sender(app, "a@example.com", PEER)  # its text is good for a minute
+    newer = entrance.knock("smtp", second)
+    assert app == newer
+    await actions["key.rotate"]({"name": "app", "overlap_s": 0})
+    for gone in (app, newer):
+        with pytest.raises(Refused) as refusal:
+            smtp.check_sender(gone, "a@example.com", PEER)
+        assert refusal.value.reason is Reason.AUTHENTICATION_REQUIRED
+        with pytest.raises(Refused):
+            smtp.begin(gone, sender_and_recipients())
+    line = f'refused door=smtp key=app client={PEER} reason=authentication_required text="no key has this text"'
+    assert line in entrance.told(log)
+    smtp.check_sender(network, "a@example.com", PEER)  # it showed none
+
+
+async def test_a_namesake_is_another_key(entrance: Entrance) -> None:
+    """As after a reload: what was let in by a text is not let in by the name of the key."""
+    shop = entrance.knock("smtp", SECRET)
+    entrance.core.keys.declare([(replace(shop, account="other"), auth.digest(WRONG))])
+    with pytest.raises(Refused):
+        entrance.smtp.check_sender(shop, "a@example.com", PEER)
+
+
+async def test_a_session_from_elsewhere_ends_with_new_networks(entrance: Entrance) -> None:
+    shop = entrance.knock("smtp", SECRET)
+    entrance.core.keys.declare([(replace(shop, networks=(ip_network("10.0.0.0/8"),)), auth.digest(SECRET))])
+    with pytest.raises(Refused):
+        entrance.smtp.check_sender(shop, "a@example.com", PEER)
 
 
 async def test_guesses_at_one_door_count_at_the_other(entrance: Entrance, log: io.StringIO) -> None:

@@ -176,6 +176,13 @@ def test_what_failed_without_an_attempt_of_this_process_is_an_outcome_and_no_att
     )
 
 
+def test_who_was_suppressed_after_the_acceptance_is_an_outcome() -> None:
+    """It broke the worker down, after the result was written and before anybody was told."""
+    metrics = Metrics()
+    DeliveryFigures(metrics).settled([attempt("direct", (EventType.SUPPRESSED, None))])
+    assert scraped(metrics)[f"{PREFIX}recipient_outcomes_total outcome=suppressed route=direct"] == 1
+
+
 def test_configured_routes_have_their_zeros_before_anything_is_sent() -> None:
     metrics = Metrics()
     figures = DeliveryFigures(metrics)

@@ -40,6 +40,7 @@ ATTEMPTS: dict[EventType, tuple[str, BounceClass | None, int]] = {
     EventType.FAILED: ("the remote host closed the connection", BounceClass.UNCERTAIN, 0),
     EventType.EXPIRED: ("450 4.2.0 greylisted", BounceClass.MESSAGE_EXPIRED, 0),
     EventType.CAPTURED: ("captured: nothing left this machine", None, 0),
+    EventType.SUPPRESSED: ("550 5.7.1 The recipient is suppressed: its owner unsubscribed.", None, 0),
 }
 
 
@@ -52,28 +53,30 @@ def uuid() -> bytes:
 def attempt(event: EventType) -> Attempt:
     """One that says everything there is to say."""
     reply, bounce, wait_ms = ATTEMPTS[event]
-    captured = event is EventType.CAPTURED
-    reached: dict[str, Any] = {} if captured else {"host": "mx.example.com", "address": "192.0.2.25", "tls": "TLSv1.3"}
+    nobody_asked = event in {EventType.CAPTURED, EventType.SUPPRESSED}
+    reached: dict[str, Any] = (
+        {} if nobody_asked else {"host": "mx.example.com", "address": "192.0.2.25", "tls": "TLSv1.3"}
+    )
     result = Result(
         1,
         1,
         State.DEFERRED if event is EventType.DEFERRED else State.FAILED,
         event,
-        attempts=1 if captured else 2,
+        attempts=1 if nobody_asked else 2,
         to="a@example.com",
         next_at=wait_ms + 84,
         reply=reply,
         bounce_class=bounce,
-        note="" if captured else "MTA-STS: verified",
-        possible_duplicate=not captured,
+        note="" if nobody_asked else "MTA-STS: verified",
+        possible_duplicate=event is not EventType.CAPTURED,
         **reached,
     )
     return Attempt(
         message=1,
         uuid=uuid(),
         destination=1,
-        route="inbox" if captured else "direct",
-        started_at=0 if not captured else 84,
+        route="inbox" if event is EventType.CAPTURED else "direct",
+        started_at=84 if nobody_asked else 0,
         ended_at=84,
         results=(result,),
     )

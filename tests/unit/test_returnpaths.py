@@ -94,6 +94,7 @@ async def test_it_is_given_taken_away_and_stays_over_restarts(desk: Desk) -> Non
         ("declared.example", "mail is sent from declared.example"),
         ("play.example.com", "the simulator's domain"),
         ("not a domain", "return_path: "),
+        ("bounces", "bounces is no full domain"),
     ],
 )
 async def test_what_cannot_be_one(desk: Desk, given: str, why: str) -> None:

@@ -84,3 +84,20 @@ async def test_a_step_that_fails_keeps_none_of_the_others_from_its_work(
     monkeypatch.setattr(desk.store, "expire", damaged)
     await desk.scheduler.start()
     await rounds.pass_by(2)
+
+
+async def test_a_fault_of_who_listens_costs_no_delivery(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It ended the worker, and what it had in hand lay there until its lease ran out."""
+
+    def faulty(_attempts: Any) -> None:
+        raise KeyError("suppressed")
+
+    ledger = desk.scheduler._ledger
+    monkeypatch.setattr(ledger, "_listeners", (faulty, *ledger._listeners))
+    await desk.accept(3)
+    await desk.scheduler.start()
+    await desk.until(lambda: caplog.text.count("what came of attempts is not told everywhere") == 3)
+    assert len(desk.couriers.delivered) == 3
+    assert desk.deaths == []

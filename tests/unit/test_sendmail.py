@@ -15,14 +15,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway import local
+from gateway import doors, local
+from gateway.app import Core
 from gateway.cli import letter, sendmail
 from gateway.cli.handover import Handover, Rejected, Wishes, stuffed
 from gateway.cli.sendmail import Options, parse
-from gateway.config import Config, Limits
+from gateway.config import CaptureRoute, Config, KeyConfig, Limits, Secret
 from gateway.errors import Reason, Refused
 from gateway.policy.auth import Principal
 from gateway.runtime import Supervisor
+from gateway.smtp.door import Door
+from gateway.store.shown import Filter
 from tests.fakes.smtp_door import FakeDoor
 from tests.fakes.smtp_listener import on_both_loops
 from tests.unit.conftest import SHOP
@@ -449,7 +452,7 @@ class LocalDoor(FakeDoor):
 
 
 @contextlib.asynccontextmanager
-async def serving(path: Path, door: FakeDoor, limits: Limits = Limits()) -> AsyncIterator[local.LocalServer]:  # noqa: B008 - a value
+async def serving(path: Path, door: Door, limits: Limits = Limits()) -> AsyncIterator[local.LocalServer]:  # noqa: B008 - a value
     errors: list[BaseException] = []
     supervisor = Supervisor(
         on_fatal=lambda _, error: errors.append(error), on_error=lambda _, error: errors.append(error)
@@ -465,9 +468,9 @@ async def serving(path: Path, door: FakeDoor, limits: Limits = Limits()) -> Asyn
     assert not errors
 
 
-def submit(path: Path, sender: str = "a@example.com") -> str:
+def submit(path: Path, sender: str = "a@example.com", content: bytes = b"Subject: x\n\n.hi\rthere\n") -> str:
     with Handover.open([path], configured=True) as handover:
-        return handover.send(sender, ["b@example.org"], b"Subject: x\n\n.hi\rthere\n")
+        return handover.send(sender, ["b@example.org"], content)
 
 
 @on_both_loops
@@ -486,6 +489,20 @@ async def test_mail_is_taken_from_users(tmp_path: Path) -> None:
     assert isinstance(principal, Principal)
     assert (principal.name, principal.default_domain) == ("system", "mail.example.com")
     assert not path.exists()
+
+
+async def test_a_name_alone_is_completed_by_the_name_of_the_machine(tmp_path: Path) -> None:
+    """To the end: the door asks for the key anew, and it knows nothing of this domain."""
+    key = KeyConfig("system", Secret("system_0123456789abcdefghijkl"), "system")
+    config = Config(data_dir=tmp_path, routes={"in": CaptureRoute("in")}, default_route="in", keys={"system": key})
+    async with Core(config) as core:
+        path, door = tmp_path / "submit.sock", doors.SmtpDoor(core.keys, core.intake, core.clock, core.mail_log)
+        async with serving(path, door):
+            await asyncio.to_thread(submit, path, "root", b"From: root\n\nhi\n")
+        (row,) = await core.store.find(Filter())
+        message = await core.store.message(row.uuid, None)
+    assert message is not None
+    assert (message.envelope_sender, message.header_from) == ("root@mail.example.com", "root@mail.example.com")
 
 
 @on_both_loops

@@ -80,6 +80,25 @@ async def test_an_erased_person_is_found_by_the_hash() -> None:
     assert await found(hashed, to="bob@example.com") is None
 
 
+async def test_the_hash_of_an_address_is_made_once() -> None:
+    """At RCPT, at intake and at the attempt it is asked for: with one erased person in the list, of everybody."""
+
+    class Counted(Tokens):
+        made = 0
+
+        def hashed(self, address: str) -> str:
+            self.made += 1
+            return super().hashed(address)
+
+    tokens = Counted(b"s" * SECRET_BYTES)
+    listed = Listed(replace(ANN, value=TOKENS.hashed("ann@example.com")))
+    suppressions = Suppressions(listed, tokens, Clock(now_ms=lambda: NOW))
+    assert not any(suppressions.may_have(to) for to in ("bob@example.com", "Bob@example.com"))
+    assert suppressions.may_have("ann@example.com")
+    assert await suppressions.find("acme", (), ("ann@example.com", "bob@example.com"))
+    assert tokens.made == 2
+
+
 @pytest.mark.parametrize(("expires_at", "counts"), [(NOW + 1, True), (NOW, False), (None, True)])
 async def test_what_has_ended_does_not_count(expires_at: int | None, counts: bool) -> None:
     assert (await found(replace(ANN, expires_at=expires_at)) is not None) is counts

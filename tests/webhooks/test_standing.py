@@ -1,5 +1,5 @@
-"""Endpoints that are changed, replayed, damaged or stopped while they are told, and clocks that are set: nothing is
-skipped, and no endpoint is told anything at a place that answered no ping."""
+"""Endpoints that are changed, replayed or stopped while they are told, and clocks that are set: nothing is skipped, and
+no endpoint is told anything at a place that answered no ping."""
 
 import asyncio
 import logging
@@ -14,8 +14,7 @@ from gateway.errors import Refused, StoreFull
 from gateway.events import EventType
 from gateway.manage.webhooks import From, WebhookWish
 from gateway.runtime import rfc3339
-from gateway.store import connection
-from gateway.store.webhook import Progress, Standing, WebhookRecord
+from gateway.store.webhook import Progress, WebhookRecord
 from gateway.webhooks import dispatcher
 from gateway.webhooks.backlog import Backlog
 from gateway.webhooks.pinging import OF_ACCOUNT
@@ -23,20 +22,15 @@ from gateway.webhooks.sender import CONNECTIONS, PINGS
 from tests.fakes.receiver import OK, Receiver, Request, status
 from tests.webhooks.test_backlog import RECORD, event
 from tests.webhooks.test_failing import said
-from tests.webhooks.world import World, open_world
+from tests.webhooks.world import World, damage
 
 MONTH_S = 30 * 86_400
+STANDING = ("state", "reason", "failing_since")
 
 
 async def record_of(world: World) -> WebhookRecord:
     (record,) = await world.store.webhooks.all()
     return record
-
-
-def damage(directory: Path, statement: str) -> None:
-    database = connection.open_writer(directory / "queue.db")
-    database.cursor().execute(statement).fetchall()
-    database.close()
 
 
 async def test_a_replay_leaves_out_nothing_that_was_not_told_yet(world: World, receiver: Receiver) -> None:
@@ -96,18 +90,18 @@ async def test_another_url_must_answer_a_ping_whatever_the_state(world: World, r
         await world.accept("a@example.com")
         await world.until(lambda: not world.dispatcher._endpoints[1].backlog.active)
         await world.quiet()
+    before = await world.show(made)
     async with Receiver() as moved:
         moved.answer = said(status(500))
         changed = await world.manager.change(None, made["id"], WebhookWish(url=moved.url))
-        assert changed["state"] == "pending"
+        assert (changed["state"], changed["reason"]) == ("pending", f"{state} before: {before['reason']}")
         with pytest.raises(Refused):
             await world.manager.resume(None, made["id"])
         receiver.answer = moved.answer = said(OK)
-        await world.store.webhooks.remove((await record_of(world)).uuid)
-        made = await world.add(receiver)
-        await world.manager.pause(None, made["id"])
-        changed = await world.manager.change(None, made["id"], WebhookWish(url=moved.url))
-        assert (changed["state"], changed["reason"]) == ("paused", "paused by an operator")
+        late = await world.manager.test(None, made["id"])
+        at_once = await world.manager.change(None, made["id"], WebhookWish(url=receiver.url))
+        for answered in (late, at_once):
+            assert {name: answered[name] for name in STANDING} == {name: before[name] for name in STANDING}
         assert (await world.manager.resume(None, made["id"]))["state"] == "active"
 
 
@@ -138,13 +132,36 @@ async def test_what_was_paused_as_it_is_moved_is_not_resumed(
 
     async def moved_first(*args: Any, **more: Any) -> bool:
         record = await record_of(world)
-        await world.store.webhooks.change(replace(record, url="https://b.test/", state=Standing.PENDING), world.now.ms)
+        await world.store.webhooks.change(replace(record, url="https://b.test/"), world.now.ms, seen_url=record.url)
         return await put(*args, **more)
 
     monkeypatch.setattr(world.store.webhooks, "put_state", moved_first)
     with pytest.raises(Refused, match="changed or removed meanwhile"):
         await world.manager.resume(None, made["id"])
     assert (await world.show(made))["state"] == "pending"
+
+
+async def test_a_change_undoes_no_other(world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read before it is older than what it meets."""
+    receiver.answer = said(status(500))
+    made = await world.manager.add("acme", WebhookWish(url=receiver.url))
+    receiver.answer = said(OK)
+    change, others = world.store.webhooks.change, [WebhookWish(url=f"{receiver.url}2"), None]
+
+    async def second(*args: Any, **more: Any) -> bool:
+        monkeypatch.undo()
+        if (other := others.pop()) is not None:
+            await world.manager.change(None, made["id"], other)
+        else:
+            await world.manager.test(None, made["id"])
+        return await change(*args, **more)
+
+    monkeypatch.setattr(world.store.webhooks, "change", second)
+    changed = await world.manager.change(None, made["id"], WebhookWish(final_only=True))
+    assert (changed["state"], changed["final_only"]) == ("active", True)
+    monkeypatch.setattr(world.store.webhooks, "change", second)
+    changed = await world.manager.change(None, made["id"], WebhookWish(final_only=False))
+    assert (changed["state"], changed["final_only"], changed["url"]) == ("active", False, f"{receiver.url}2")
 
 
 async def test_many_tests_of_one_account_take_no_connection_from_events(world: World, receiver: Receiver) -> None:
@@ -221,41 +238,11 @@ async def test_a_secret_that_is_none_of_the_native_format(world: World, receiver
     assert (await world.manager.change(None, made["id"], WebhookWish(format="native")))["format"] == "native"
 
 
-async def test_a_damaged_event_takes_no_other_with_it(
-    world: World, receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(dispatcher, "READ_ROWS", 4)
+async def test_a_replay_begins_at_places_of_the_log_only(world: World, receiver: Receiver) -> None:
     made = await world.add(receiver)
-    async with Receiver() as other:
-        await world.add(other, account="other")  # the log is followed for it
-        await world.manager.pause(None, made["id"])
-        for number in range(10):
-            await world.accept(f"{number}@example.com")
-        await world.quiet()
-        damage(tmp_path, "UPDATE event SET type = 'opehed' WHERE seq = 2")
-        await world.manager.resume(None, made["id"])
-        await world.told(receiver, 9)
-
-
-async def test_a_damaged_secret_ends_nobody_else(
-    receiver: Receiver, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with open_world(tmp_path) as world, Receiver() as other:
-        await world.add(other, account="other")
-        await world.add(receiver)
-        await world.close()
-        damage(tmp_path, "UPDATE webhook SET secret_wrapped = x'00' WHERE id = 1")
-        with caplog.at_level(logging.ERROR, "gateway.webhooks"):
-            world._open()
-            await world.dispatcher.start()
-        assert "webhook 1 cannot be read" in caplog.text
-        await world.accept("a@example.com")
-        await world.told(receiver, 1)
-        (damaged,) = [one for one in await world.manager.listing(None) if one["account"] == "other"]
-        rotated = await world.manager.rotate(None, damaged["id"], None, None)  # which mends it
-        await world.accept("b@example.com", account="other")
-        await world.told(other, 1)
-        assert rotated["secret"].startswith("whsec_")
+    for cursor in ("x", world.tokens.cursor(1 << 63)):
+        with pytest.raises(Refused, match="cursor: is no place in this gateway's event log"):
+            await world.manager.replay(None, made["id"], From(cursor=cursor))
 
 
 async def test_the_last_write_passes_none_that_fails(

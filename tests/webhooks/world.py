@@ -16,6 +16,7 @@ from gateway.manage.webhooks import WebhookWish
 from gateway.metrics import Metrics
 from gateway.resolver import Resolver
 from gateway.runtime import Clock, Supervisor
+from gateway.store import connection
 from gateway.store.newmail import NewMessage
 from gateway.store.sqlite import SqliteStore
 from gateway.store.vault import Vault
@@ -138,3 +139,16 @@ async def open_world(
         await world.close()
         await store.close()
     assert world.deaths == []
+
+
+def damage(directory: Path, statement: str) -> None:
+    """As bad bytes do, which ask for no kind of a column."""
+    database = connection.open_writer(directory / "queue.db")
+    for one in (
+        "PRAGMA writable_schema = ON",
+        "UPDATE sqlite_schema SET sql = replace(sql, 'STRICT', '')",
+        "PRAGMA writable_schema = RESET",
+        statement,
+    ):
+        database.cursor().execute(one).fetchall()
+    database.close()

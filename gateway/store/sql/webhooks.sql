@@ -25,10 +25,11 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13)
 RETURNING id
 
 -- name: webhook_change
--- It may be pending after that; else its state is somebody else's, who may have changed it meanwhile.
+-- ?10 is the URL that it was seen with. With another one it is pending; else its state is somebody else's, who may have
+-- changed it meanwhile.
 UPDATE webhook SET url = ?2, format = ?3, types = ?4, keys = ?5, tags = ?6, final_only = ?7,
-    state = iif(?8 = 'pending', ?8, state), why = iif(?8 = 'pending', ?9, why), updated_at = ?10
-WHERE uuid = ?1 RETURNING id
+    state = iif(url = ?2, state, 'pending'), why = iif(url = ?2, why, ?8), updated_at = ?9
+WHERE uuid = ?1 AND url = ?10 RETURNING id
 
 -- name: webhook_state
 -- ?6 is the state that it was seen in: it may have another URL meanwhile, and be pending.
