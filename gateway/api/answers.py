@@ -130,7 +130,10 @@ _MESSAGE: Final[dict[str, Schema]] = {
         **_TIME_OR_NULL,
         "description": "When the last recipient got it; null until all have.",
     },
-    "bounce_reason": {**_TEXT_OR_NULL, "description": "What was said of the first that will not get it."},
+    "bounce_reason": {
+        **_TEXT_OR_NULL,
+        "description": "What was said of the one that will not get it; of several, of the worst.",
+    },
     "opens": {**_COUNT, "description": "How often people opened it, as far as can be told."},
     "clicks": {**_COUNT, "description": "How often people followed a link of it, as far as can be told."},
     "recipients": _list(reference("Recipient")),

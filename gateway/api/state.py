@@ -24,6 +24,7 @@ PRECEDENCE: Final = (
     State.CAPTURED,
     State.DELIVERED,
 )
+_LOST: Final = frozenset({State.BOUNCED, State.FAILED, State.SUPPRESSED, State.CANCELLED})
 
 
 def aggregate(states: Iterable[State]) -> State:
@@ -48,6 +49,10 @@ def delivered_at(recipients: Iterable[RecipientView]) -> int | None:
 
 
 def bounce_reason(recipients: Iterable[RecipientView]) -> str | None:
-    """What was said about the first recipient that will not get it; None where there is none."""
-    lost = (State.BOUNCED, State.FAILED, State.SUPPRESSED, State.CANCELLED)
-    return next((r.reply or r.bounce_class or r.state.value for r in recipients if r.state in lost), None)
+    """What was said about the recipient that will not get it, of several the one that speaks for the message, or would;
+    None where there is none."""
+    lost = [recipient for recipient in recipients if recipient.state in _LOST]
+    if not lost:
+        return None
+    worst = min(lost, key=lambda recipient: PRECEDENCE.index(recipient.state))
+    return worst.reply or worst.bounce_class or worst.state.value

@@ -18,6 +18,7 @@ from gateway.errors import Reason, Refused
 MAX_BYTES: Final = 4096  # the form has 26; multipart with its boundary some 200
 MAX_S: Final = 10.0
 _MAX_FIELDS: Final = 10
+_MAX_TYPE: Final = 300  # characters of the content type: it is read in time by the square of them
 _MULTIPART: Final = "multipart/form-data"
 
 
@@ -53,8 +54,11 @@ def means_it(content_type: str, body: bytes) -> bool:
 
 def _in_parts(content_type: str, body: bytes) -> bool:
     """RFC 7578, 4."""
-    form = message_from_bytes(b"Content-Type: " + content_type.encode("utf-8", "replace") + b"\r\n\r\n" + body)
-    parts = form.get_payload()
+    form = b"Content-Type: " + content_type.encode("utf-8", "replace") + b"\r\n\r\n" + body
+    # A boundary may name a charset (RFC 2231), which would be asked of Python: charset.py.
+    if len(content_type) > _MAX_TYPE or b"boundary*" in form.lower():
+        return False
+    parts = message_from_bytes(form).get_payload()
     return isinstance(parts, list) and any(_says_it(part) for part in parts[:_MAX_FIELDS])
 
 

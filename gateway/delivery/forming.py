@@ -55,7 +55,7 @@ class Source(msgspec.Struct, frozen=True, gc=False):
 
     async def plan(self, header: bytes, wish: Wish, sample: Addresses) -> Plan:
         """What is to be done to it."""
-        survey, last = Survey(header, wish), b""
+        survey, last = await _run(Survey, header, wish, apart=len(header) > READ_BYTES), b""
         if wish.track:
             async for piece in self._body():
                 if last:
@@ -63,7 +63,7 @@ class Source(msgspec.Struct, frozen=True, gc=False):
                 if survey.over:
                     break
                 last = piece
-        return await _run(_read, survey, last, sample, apart=survey.held + len(last) > READ_BYTES)
+        return await _run(_read, survey, last, sample, apart=len(header) + survey.held + len(last) > READ_BYTES)
 
     async def formed(self, header: bytes, patches: Sequence[Patch], *, note: str, dot_lines: bool) -> Form:
         """It with this header, and the patches in its body. `dot_lines`: they may begin a line with a dot."""

@@ -19,7 +19,8 @@ from gateway.store.queue import Report, Told
 def by_kind(report: Report) -> dict[int, tuple[Told, ...]]:
     """The recipients of each notification: by FAILURE, DELAY, SUCCESS; no kind without one."""
     failed = _of_kind(report.recipients, notify.FAILURE)
-    delivered = _of_kind(report.recipients, notify.SUCCESS)
+    # A bounce may have come right behind a delivery.
+    delivered = [told for told in _of_kind(report.recipients, notify.SUCCESS) if told.state is not State.BOUNCED]
     done = {told.recipient for told in (*failed, *delivered)}
     delayed = [t for t in _of_kind(report.recipients, notify.DELAY) if t.recipient not in done and not t.state.final]
     groups = ((notify.FAILURE, failed), (notify.DELAY, delayed), (notify.SUCCESS, delivered))

@@ -2,7 +2,8 @@
 
 Guarantees: no network; the same address always plays the same part, given how often it was tried. What they say is
 judged as what hosts say, so that retries, bounces and notifications are the real ones. Who is not known by name is
-delivered, and the reply lists the parts.
+delivered, and the reply lists the parts. What follows from a delivery is written right after it: a process that is
+killed between the two, or a store that fails, leaves it out.
 """
 
 import asyncio

@@ -23,7 +23,6 @@ from gateway.inbound import facts
 from gateway.inbound.facts import Facts, Judge, Way
 from gateway.keyterms import Limit, Unit
 from gateway.message import reports
-from gateway.message.reports import Report
 from gateway.observe import Field, MailLog
 from gateway.policy.limits import Buckets
 from gateway.runtime import Clock, show_id
@@ -107,11 +106,9 @@ class Inbound:
     async def take(self, address: str, sender: str, content: bytes, *, peer: str) -> None:
         """Write what a message says. Refused where nothing can be made of it, or not now; StoreError."""
         addressee = self._addressee(address)
-        report = await self._read(content, MOST_UNREAD if addressee.subject is not None else MOST_UNREAD_ABOUT_ANY)
-        now = self._clock.now_ms()
-        found = facts.of(addressee.way, addressee.subject, report, sender=sender, now=now, judge=self._judge)
+        found, subject = await self._read(addressee, sender, content)
         if not found.heard:
-            self._pass_over(addressee, found, report.subject, sender, peer)
+            self._pass_over(addressee, found, subject, sender, peer)
             return
         heard = await self._scoped(found.heard)
         changed = await self._settle(heard, BY_MAIL, peer)
@@ -124,17 +121,23 @@ class Inbound:
         """What was heard over HTTP: the store's, and told as what comes by mail. StoreError."""
         return await self._settle(heard, BY_HTTP)
 
-    async def _read(self, content: bytes, most: int) -> Report:
-        if self._unread >= most:
+    async def _read(self, addressee: Addressee, sender: str, content: bytes) -> tuple[Facts, str]:
+        """What it says, and its subject."""
+        if self._unread >= (MOST_UNREAD if addressee.subject is not None else MOST_UNREAD_ABOUT_ANY):
             raise Refused(Reason.BACKLOG_FULL, "There are too many reports at once, try again later.")
         self._unread += 1
         try:
-            # A thread: a report of a megabyte takes longer to read than other connections may wait. One, for the
+            # A thread: a large report takes longer to read and to judge than other connections may wait. One, for the
             # threads are everybody's, and strangers may send as much as they like.
             async with self._reading:
-                return await asyncio.to_thread(reports.read, content, self._tokens)
+                return await asyncio.to_thread(self._understood, addressee, sender, content)
         finally:
             self._unread -= 1
+
+    def _understood(self, addressee: Addressee, sender: str, content: bytes) -> tuple[Facts, str]:
+        report, now = reports.read(content, self._tokens), self._clock.now_ms()
+        found = facts.of(addressee.way, addressee.subject, report, sender=sender, now=now, judge=self._judge)
+        return found, report.subject
 
     def _addressee(self, address: str) -> Addressee:
         local, _, domain = address.rpartition("@")

@@ -1,5 +1,6 @@
 """How long mail of each key is kept: told to the store whenever keys change, or the configuration does."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -20,11 +21,13 @@ class KeyTerms:
         self._records = records
         self._keep = keep
         self._stored: dict[str, KeyRetention] = {}
+        self._loading = asyncio.Lock()
 
     async def load(self) -> None:
         """Read the keys of the store. Raises StoreError."""
-        self._stored = {record.name: record.retention for record in await self._records.keys()}
-        self._tell()
+        async with self._loading:  # what was read first must not be put in place last
+            self._stored = {record.name: record.retention for record in await self._records.keys()}
+            self._tell()
 
     def reconfigure(self, config: Config) -> None:
         self._config = config

@@ -3,6 +3,7 @@
 Guarantees: the text of a key is in the answer that made it, once, and nowhere else.
 """
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from typing import Any, Final
@@ -39,11 +40,13 @@ class KeyActions:
         self._keys = keys
         self._clock = clock
         self._braking = braking
+        self._loading = asyncio.Lock()
 
     async def load(self) -> None:
         """Read the keys of the store and of the configuration. Raises StoreError."""
-        stored = await self._records.keys()
-        self._keys.load(stored, _all_declared(self._config))
+        async with self._loading:  # what was read first must not be put in place last: a revoked key would be good
+            stored = await self._records.keys()
+            self._keys.load(stored, _all_declared(self._config))
 
     def reconfigure(self, config: Config) -> None:
         """The keys of another configuration in place of those of this one."""

@@ -5,6 +5,7 @@ one that means nothing, for as long as it runs, and some of its codecs are no ch
 megabyte.
 """
 
+import re
 from encodings.aliases import aliases
 from typing import Final
 
@@ -17,8 +18,10 @@ _CODECS: Final = {
     for name, codec in [*aliases.items(), *[(codec, codec) for codec in (*aliases.values(), *_UNLISTED)]]
     if codec not in _NO_CHARSETS
 }
+# As Python does: mail has `'utf-8'` and `ISO_8859-1:1987`.
+_PUNCTUATION: Final = re.compile(r"[^a-z0-9.]+")
 
 
 def codec(name: str) -> str | None:
     """What to give to `bytes.decode` for a charset parameter; None where it names none."""
-    return _CODECS.get(name.lower().replace("-", "_").replace(" ", "_"))
+    return _CODECS.get(_PUNCTUATION.sub("_", name.lower()).strip("_"))

@@ -217,7 +217,7 @@ class Acceptance:
     ) -> None:
         """A recipient that is not queued from the start: it waits for its time, is held, or is not sent to."""
         id_, at = message.id, message.created_at
-        state, next_at = recipient.state, message.send_at if message.send_at > at else 0
+        state, next_at, reply = recipient.state, message.send_at if message.send_at > at else 0, ""
         match state:
             case State.QUEUED:
                 state = State.SCHEDULED
@@ -226,7 +226,7 @@ class Acceptance:
                 rows.held.append((destination, recipient.id, message.priority, key, id_))
                 self._say(rows, EventType.HELD, message, recipient, account)
             case State.SUPPRESSED:
-                next_at = 0
+                next_at, reply = 0, f"550 5.7.1 {recipient.why}"  # as at an attempt
                 counts = (len(message.recipients), message.piece_count, message.expires_at)
                 tell = recipient.notify and reports.to_tell(recipient.notify, message.envelope_sender)
                 told = tell != 0 and rows.noted.end(id_, recipient.id, tell, State.SUPPRESSED, at)
@@ -235,7 +235,7 @@ class Acceptance:
             case _:
                 raise ValueError(f"a recipient cannot begin {state}")
         common = (id_, recipient.id, recipient.address, destination, at, recipient.notify, recipient.orcpt)
-        rows.beginning.append((*common, state.value, next_at))
+        rows.beginning.append((*common, state.value, next_at, reply))
 
     def _say(self, rows: _Rows, type_: EventType, message: NewMessage, recipient: NewRecipient, account: int) -> None:
         data = self._encode(_WhyData(recipient.why)).decode()

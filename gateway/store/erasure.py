@@ -1,9 +1,10 @@
 """Removing a person from what is stored, message by message.
 
 Guarantees: what is queued for the person is cancelled, never half sent; what an attempt has in hand is left to it, and
-told. A message of which nothing is left without the person (the only recipient, or the sender) goes whole; of any other
-only the person's own: the recipient, its events, what quotes the address, and the content as soon as nobody is waiting
-for it, for its header names the person. What remains is sealed as before. It does not look for addresses (erasing.py).
+told; what a dead process had in hand is in nobody's. A message of which nothing is left without the person (the only
+recipient, or the sender) goes whole; of any other only the person's own: the recipient, its events, what quotes the
+address, and the content as soon as nobody is waiting for it, for its header names the person. What remains is sealed as
+before. It does not look for addresses (erasing.py).
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import Final
 
 from gateway.store.db import Cursor, Row, Statements, Transaction
 from gateway.store.idempotency import IDEMPOTENCY_MS
+from gateway.store.leases import Leases
 from gateway.store.names import Counter
 from gateway.store.operating import Operating, Seen, Step
 from gateway.store.person import Letter, Person, letter
@@ -19,6 +21,7 @@ from gateway.store.shown import Order, Verb
 from gateway.store.suppression import Suppressing
 from gateway.store.sweep import OF_MESSAGE
 
+_BY_OWNER: Final = 0  # a time before the end of every lease: only those of dead processes are taken back
 _CANCEL: Final = Order(Verb.CANCEL, text="the recipient was erased")
 
 
@@ -79,13 +82,17 @@ class Trace:
 class Erasure:
     """Used in the writer's thread only."""
 
-    def __init__(self, sql: Statements, *, events: Counter, operating: Operating, suppressing: Suppressing) -> None:
+    def __init__(
+        self, sql: Statements, *, leases: Leases, events: Counter, operating: Operating, suppressing: Suppressing
+    ) -> None:
         self._sql = sql
+        self._leases = leases
         self._events = events
         self._operating = operating
         self._suppressing = suppressing
 
     def messages(self, tx: Transaction, steps: Sequence[Wanted]) -> list[Done]:
+        self._leases.reclaim(tx, (_BY_OWNER,))  # where no daemon runs, nobody else does
         return [sum((self._message(tx, step, number) for number in step.numbers), Done()) for step in steps]
 
     def events(self, tx: Transaction, steps: Sequence[Wanted]) -> list[Removed]:

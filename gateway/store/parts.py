@@ -82,6 +82,7 @@ def assemble(files: Opened, sql: Statements, *, clock: Clock, retention: Retenti
         sql, names, events=events, tickets=tickets, endings=endings, clock=clock, suppressing=suppressing
     )
     operating = Operating(sql, names, events=events, endings=endings)
+    leases = Leases(sql, names, events=events, endings=endings, owner=owner)
     return Parts(
         sql=sql,
         late_sql=late_sql,
@@ -94,7 +95,7 @@ def assemble(files: Opened, sql: Statements, *, clock: Clock, retention: Retenti
         acceptance=acceptance,
         claims=Claims(sql, names, tickets, owner=owner, in_force=in_force),
         inspection=Inspection(sql, names, events=events, endings=endings, clock=clock),
-        leases=Leases(sql, names, events=events, endings=endings, owner=owner),
+        leases=leases,
         settlement=settlement,
         late=Late(late_sql, names, events=events, suppressing=suppressing),
         suppressing=suppressing,
@@ -106,5 +107,5 @@ def assemble(files: Opened, sql: Statements, *, clock: Clock, retention: Retenti
         rescheduling=Rescheduling(sql, names),
         suspending=Suspending(sql),
         sweep=Sweep(sql, names, events=events, keeping=keeping),
-        erasure=Erasure(erasure_sql, events=events, operating=operating, suppressing=suppressing),
+        erasure=Erasure(erasure_sql, leases=leases, events=events, operating=operating, suppressing=suppressing),
     )

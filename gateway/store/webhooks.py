@@ -80,7 +80,7 @@ class WebhookStore:
             counted = tx.one(self._sql["webhook_count"], (new.account,))
             if counted is None or counted[0] >= most:
                 raise TooMany
-            tx.one(self._sql["webhook_add"], (*_new_values(new), self._events.last, new.at))
+            tx.one(self._sql["webhook_add"], (*_new_values(new), new.at))
 
         await self._change(add)
 

@@ -179,3 +179,5 @@ def test_a_message_is_delivered_only_when_everybody_has_it() -> None:
     assert state.delivered_at([]) is None
     assert state.bounce_reason([recipient(State.FAILED, bounce_class="MessageExpired")]) == "MessageExpired"
     assert state.bounce_reason([recipient(State.CANCELLED)]) == "cancelled"
+    mixed = [recipient(State.SUPPRESSED), recipient(State.BOUNCED, bounce_class="InvalidRecipient")]
+    assert state.bounce_reason(mixed) == state.bounce_reason(mixed[::-1]) == "InvalidRecipient"

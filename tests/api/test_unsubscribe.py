@@ -101,6 +101,7 @@ async def test_looking_changes_nothing(desk: Desk) -> None:
         (b"a&" * 20 + ONE_CLICK, URLENCODED),
         (ONE_CLICK, MULTIPART),
         (PARTS, "multipart/form-data"),
+        (PARTS, f'{MULTIPART}; a="{";" * 300}"'),
         (PARTS, URLENCODED),
         (PARTS.replace(b"One-Click", b"No"), MULTIPART),
         (PARTS.replace(b'"List-Unsubscribe"', b'"Other"'), MULTIPART),

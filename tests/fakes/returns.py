@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gateway.delivery import reported
+from gateway.inbound.facts import Judge
 from gateway.inbound.take import Inbound
 from gateway.observe import MailLog
 from gateway.runtime import Clock
@@ -49,13 +50,19 @@ class MemoryStore:
         return Looked(bytes(16), self.unsubscribe, self.address, in_hand)
 
 
-def inbound(store: MemoryStore, log: io.StringIO | None = None, *, clock: Clock | None = None) -> Inbound:
+def inbound(
+    store: MemoryStore,
+    log: io.StringIO | None = None,
+    *,
+    clock: Clock | None = None,
+    judge: Judge = reported.judge,
+) -> Inbound:
     return Inbound(
         store,
         TOKENS,
         return_paths=lambda: frozenset({DOMAIN}),
         feedback=[FEEDBACK],
-        judge=reported.judge,
+        judge=judge,
         clock=clock or Clock(now_ms=lambda: NOW_MS),
         log=MailLog(log or io.StringIO(), enabled=log is not None),
     )

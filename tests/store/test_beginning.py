@@ -161,3 +161,5 @@ async def test_who_asked_is_told_of_those_that_are_suppressed(store: Store, post
     assert [(one.address, one.kind, one.state) for one in report.recipients] == [
         ("bob@example.net", notify.FAILURE, State.SUPPRESSED)
     ]
+    assert {one.reply for one in report.recipients} == {"550 5.7.1 it complained"}
+    assert [one.reply for one in (await view_of(store, message)).recipients] == ["", *["550 5.7.1 it complained"] * 2]

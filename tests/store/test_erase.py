@@ -18,6 +18,7 @@ from gateway.store.erasing import Erased, Erasing
 from gateway.store.erasure import Done, Erasure, Removed, Trace, Wanted
 from gateway.store.newmail import Accepted, NewMessage
 from gateway.store.person import Person
+from gateway.store.queue import Reclaimed
 from gateway.store.shown import Filter, Order, Verb
 from gateway.store.suppression import Entry, Kind, Reason
 from tests.store.conftest import Opener, Store
@@ -144,6 +145,19 @@ async def test_what_was_sent_by_the_person_goes(store: Store, post: Post, now: N
     assert (await erase(store, now)).removed == Removed(messages=1, events=4)
     assert await store.message(message.uuid, None) is None
     assert left(path) == 0
+
+
+async def test_what_a_dead_process_had_in_hand_is_erased(opener: Opener, post: Post, now: Now) -> None:
+    store = await opener()
+    message = letter(post, BOB)
+    await store.enqueue(message)
+    assert await claim_all(store, now.ms + LEASE_MS)
+    await store.close()
+    store = await opener()
+    done = await erase(store, now)
+    assert (done.removed.messages, done.in_hand) == (1, 0)
+    assert await store.message(message.uuid, None) is None
+    assert await store.reclaim(now.ms + DAY_MS) == Reclaimed(0)
 
 
 async def test_what_is_in_hand_is_left_to_its_attempt(store: Store, post: Post, now: Now, path: Path) -> None:

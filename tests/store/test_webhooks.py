@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from gateway.errors import StoreError
 from gateway.events import EventType
 from gateway.store import connection
 from gateway.store.sqlite import SqliteStore
 from gateway.store.webhook import MOST_ATTEMPTS, Dead, Format, NewWebhook, Parked, Progress, Standing, Tried
 from gateway.store.webhooks import TooMany
+from tests.store.conftest import Opener
 from tests.store.mail import START_MS, Post
 
 UUID = bytes(range(16))
@@ -122,3 +124,16 @@ async def test_a_damaged_row_keeps_no_other_from_being_read(
     with caplog.at_level(logging.ERROR, "gateway.store"):
         assert [one.id for one in await store.webhooks.all()] == [2]
     assert "webhook 1 cannot be read" in caplog.text
+
+
+async def test_a_new_one_is_told_of_all_that_comes_after_a_restart(opener: Opener, post: Post) -> None:
+    store = await opener()
+    with pytest.raises(StoreError, match="missing"):
+        await store.enqueue(post.message(piece_count=2))  # its events had numbers, and are not written
+    await store.webhooks.add(new(), most=9)
+    await store.close()
+    store = await opener()
+    await store.enqueue(post.message())
+    one = await store.webhooks.one(UUID)
+    assert one is not None
+    assert [event.type for event in await store.event_log.read(one.cursor, 9)] == [EventType.ACCEPTED]

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from gateway.api import unsubscribeform
 from gateway.message import charset, encoded_word, reports
 from gateway.tokens import Tokens
 
@@ -13,7 +14,10 @@ TEXT = "Grüße"
 
 @pytest.mark.parametrize(
     "name",
-    ["UTF-8", "utf8", "iso-8859-1", "ISO_8859-15", "latin1", "windows-1252", "cp1252", "utf-16", "macintosh", "utf-7"],
+    [
+        *("UTF-8", "utf8", "'utf-8'", "iso-8859-1", "ISO_8859-1:1987", "ISO_8859-15", "latin1", "windows-1252"),
+        *("cp1252", "utf-16", "macintosh", "utf-7"),
+    ],
 )
 def test_what_mail_names_is_read(name: str) -> None:
     codec = charset.codec(name)
@@ -46,10 +50,24 @@ def asked() -> Iterator[list[str]]:
     codecs.unregister(search)
 
 
-def test_nothing_that_strangers_name_is_asked_of_python(asked: list[str]) -> None:
+@pytest.mark.parametrize("name", [b"x-made-up-1", b"utf-8-made-up-1", b'"utf-8 made-up-1"', b"utf-8\n made-up-1"])
+def test_nothing_that_strangers_name_is_asked_of_python(name: bytes, asked: list[str]) -> None:
     """It would keep the name for as long as it runs."""
-    header = b"Subject: Returned mail\nContent-Type: text/plain; charset=x-made-up-1"
-    (told,) = reports.read(header + b"\n\n550 no\n", Tokens(bytes(32))).failed
-    assert told.text == "550 no"
+    header = b"Subject: Returned mail\nContent-Type: text/plain; charset=" + name
+    (told,) = reports.read(header + b"\n\n550 no\xff\n", Tokens(bytes(32))).failed
+    assert told.text == "550 no\xff"
     assert encoded_word.decode("=?x-made-up-2?q?a?= =?x-made-up-3?b?YWJj?=") == "aabc"
+    assert asked == []
+
+
+def test_nor_is_what_a_boundary_names(asked: list[str]) -> None:
+    """RFC 2231, 4."""
+    kind, body = "boundary*=made-up-4''x", b"\r\n\r\n--x\r\n\r\n550 no\r\n--x--\r\n"
+    header = f"Subject: Returned mail\r\nContent-Type: multipart/mixed; {kind}"
+    assert len(reports.read(header.encode() + body, Tokens(bytes(32))).failed) == 1
+    form = f"multipart/form-data; {kind}"
+    assert not unsubscribeform.means_it(form, body)
+    assert not unsubscribeform.means_it(
+        "multipart/form-data; boundary=y", f"--y\r\nContent-Type: {form}".encode() + body
+    )
     assert asked == []

@@ -365,6 +365,18 @@ async def test_what_waits_to_be_read_is_bounded(monkeypatch: pytest.MonkeyPatch)
     assert await refused(FEEDBACK) == ""
 
 
+async def test_reports_are_read_and_judged_beside_the_loop() -> None:
+    """One may tell of a thousand recipients."""
+    threads = set[int]()
+
+    def judge(*_: object) -> tuple[BounceClass, Scope]:
+        threads.add(threading.get_ident())
+        return BounceClass.INVALID_RECIPIENT, Scope.RECIPIENT
+
+    await inbound(MemoryStore(), judge=judge).take(SEVERAL, "", returned.two_failed(), peer="192.0.2.9")
+    assert len(threads - {threading.get_ident()}) == len(threads) == 1
+
+
 async def test_reports_are_read_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """The threads are everybody's, and anybody may send."""
     lock, overlaps = threading.Lock(), []

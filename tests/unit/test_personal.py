@@ -210,9 +210,10 @@ LINK = f'<a href="{TARGET}">x</a>\r\n'.encode()
         (MAIL, False),
         (MAIL + LINK * (forming.READ_BYTES // len(LINK)), True),
         (HEADER + b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--b\r\n\r\n" * 2000 + b"--b--\r\n", True),
+        (HEADER + b"X-More: yes\r\n" * 1000 + b"\r\nHello\r\n", True),
         (LARGE, True),
     ],
-    ids=["small", "many links", "many parts", "large"],
+    ids=["small", "many links", "many parts", "many fields", "large"],
 )
 async def test_what_may_take_long_is_read_apart_from_the_loop(
     content: bytes, *, apart: bool, monkeypatch: pytest.MonkeyPatch

@@ -21,7 +21,7 @@ from gateway.message.model import Facts
 from gateway.observe import MailLog
 from gateway.runtime import Clock, IdSource, show_id, uuid7
 from gateway.store.newmail import NewMessage, NewRecipient
-from gateway.store.queue import Attempt, Claimed, Leased, Result
+from gateway.store.queue import Attempt, Claimed, Heard, Leased, Result
 from gateway.store.shown import Filter, Order, Verb
 from gateway.store.sqlite import SqliteStore
 
@@ -252,6 +252,16 @@ async def test_a_success_is_told_unless_the_next_host_does(desk: Desk) -> None:
     assert read(notice)["Subject"] == "Mail was delivered"
     await desk.send("carol@example.net", asked=notify.ASKED | notify.SUCCESS)
     await desk.settle(DELIVERED, dsn_passed=True)
+    assert await desk.notices() == []
+
+
+async def test_a_success_is_not_told_of_what_bounced_right_behind_it(desk: Desk) -> None:
+    message = await desk.send("bob@example.net", asked=notify.ASKED | notify.SUCCESS | notify.FAILURE)
+    await desk.settle(DELIVERED)
+    bounce = Heard(message.id, 0, EventType.BOUNCED, desk.time.ms, reply=REFUSED[1])
+    assert await desk.store.settle_late([bounce]) == [True]
+    (notice,) = await desk.notices()
+    assert told_of(notice) == {"bob@example.net": "failed"}
     assert await desk.notices() == []
 
 

@@ -1,12 +1,15 @@
 """Mail that comes back, read: in the form of many hosts, and in no form at all."""
 
 import binascii
+import time
 
 import pytest
 
 from gateway.delivery import reported
 from gateway.message import reports
+from gateway.message.model import PIECE_BYTES
 from gateway.message.reports import MAX_BYTES, Action, parts, status
+from gateway.smtp import need
 from gateway.tokens import Purpose, Subject, Tokens
 from tests.fakes import returned
 from tests.fakes.returned import STANDARD, TO, Sample
@@ -203,6 +206,25 @@ def test_only_a_bounded_part_is_read() -> None:
     assert reports.read(content, TOKENS).quoted is None
 
 
+@pytest.mark.parametrize("more", range(4))
+def test_what_is_cut_within_base64_is_read(more: int) -> None:
+    start = b"Content-Type: message/rfc822\nContent-Transfer-Encoding: base64\nX: " + b"x" * more + b"\n\n"
+    quoted = f"X-Gateway-Token: {TOKEN}\n\n".encode() + b"x" * MAX_BYTES
+    content = start + binascii.b2a_base64(quoted, newline=False)
+    assert reports.read(content, TOKENS).quoted == SUBJECT
+
+
+def test_what_is_kept_of_a_report_fits_into_the_memory_that_it_had() -> None:
+    """It is kept as it came, and copied once to be read."""
+    assert 2 * MAX_BYTES <= need.MEMORY_FACTOR * PIECE_BYTES
+
+
+def test_half_a_surrogate_pair_is_not_passed_on() -> None:
+    content = returned.QMAIL.replace(b"\n\n", b"\nContent-Type: text/plain; charset=utf-7\n\n", 1)
+    (told,) = reports.read(content.replace(b"550 ", b"550 +2AA-@"), TOKENS).failed
+    assert told.text.startswith("550 +2AA-@")
+
+
 def test_nothing_is_nothing() -> None:
     report = reports.read(b"", TOKENS)
     assert (report.told, report.complaint, report.quoted, report.automatic) == ((), None, None, False)
@@ -284,6 +306,16 @@ def _in_a_codec(name: bytes) -> bytes:
     return header + b"\xff" + b"a" * 20_000 + b"-" + b"9" * 1_000_000
 
 
+def _in_a_field(value: bytes) -> tuple[bytes, ...]:
+    """What the library for bounces reads for each line, before it begins, and as a recipient's address."""
+    return (
+        b"Content-Type: text/plain; " + value + b"\n\n\xff\n",
+        b"From: a@example.net\rContent-Type: multipart/mixed; " + value + b"\n\n\xff\n",
+        b"Content-Type: multipart/report; boundary=b\n\n--b\nContent-Type: message/delivery-status\n\n"
+        b"Action: error\nOriginal-Recipient: " + value + b"\n\n--b--\n",
+    )
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -295,12 +327,18 @@ def _in_a_codec(name: bytes) -> bytes:
         b"From: a@example.net\n\n" + b"," * 30_000 + b"@" * 30_000,
         b"From: a@example.net\nContent-Transfer-Encoding: base64\n\n"
         + binascii.b2a_base64(b"This Message was undeliverable due to the following reason:\n" + b"<" * 20_000),
+        *_in_a_field(b'"' + b";" * 30_000),
     ],
-    ids=["words", "codec", "codec-spelled", "codec-escaped", "codec-idna", "line", "line-encoded"],
+    ids=[
+        *("words", "codec", "codec-spelled", "codec-escaped", "codec-idna", "line", "line-encoded"),
+        *("field", "field-of-many", "field-of-status"),
+    ],
 )
 def test_a_megabyte_that_takes_minutes_to_read_as_it_wants_to_be_read(content: bytes) -> None:
+    began = time.thread_time()
     report = reports.read(content, TOKENS)  # or the run never ends
     assert report.complaint is None
+    assert time.thread_time() - began < 0.8
 
 
 def test_the_words_about_each_recipient_are_those_behind_its_address() -> None:

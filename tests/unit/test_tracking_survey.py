@@ -161,6 +161,10 @@ def test_what_is_nearly_quoted_printable_is_encoded_anew(body: bytes) -> None:
         part(HTML, b"text/html; name=a.html"),
         part(HTML, b"text/html; charset=utf-16"),
         part(HTML, b"text/html; charset=iso-2022-jp"),
+        part(HTML, b"text/html; charset=csISO2022JP"),
+        part(HTML, b"text/html; charset=iso-2022-cn"),
+        part(HTML, b"text/html; charset=\"'iso-2022-jp'\""),
+        part(HTML, b"text/html; charset=unicode-1-1-utf-7"),
         part(HTML, b"text/x-amp-html"),
         part(HTML, b"application/xhtml+xml"),
         part(HTML, encoding=b"x-uuencode"),
@@ -211,8 +215,13 @@ def test_a_text_deep_in_multiparts_is_found() -> None:
     assert targets(tracked(nested(MAX_DEPTH - 1))) == [LINK]
 
 
-def test_what_a_plan_takes_of_memory_is_known() -> None:
-    before = message(*[part(b"http://a.test", b"text/plain")] * 300, kind=b"mixed")
+@pytest.mark.parametrize(
+    ("body", "more"),
+    [(b"http://a.test", b""), (b"http://a.test" + b" x" * 490, b"X-More: %s\r\n" % (b"y" * 900) * 3)],
+    ids=["texts", "headers"],
+)
+def test_what_a_plan_takes_of_memory_is_known(body: bytes, more: bytes) -> None:
+    before = message(*[part(body, b"text/plain", more=more)] * 300, kind=b"mixed")
     planned(before)
     tracemalloc.start()
     plan = planned(before)

@@ -26,11 +26,9 @@ MAX_LINES: Final = 2000  # the same: each line is looked at a hundred times
 MAX_LINE: Final = 150  # bytes of a line; an address that bounced stands at its beginning
 MAX_SIGNS: Final = 6  # of "@" and of "<" in a line: one with more is a list, and not shown
 MAX_BOUNDARIES: Final = 20  # words: the library's reader takes seconds for parts that are a thousand deep
+MAX_FIELD: Final = 2000  # bytes of a header field: it takes time by the square of one, and more
 
-# The library decodes by whatever is named: one of Python's codecs (punycode) takes minutes.
-_CHARSET: Final = re.compile(
-    rb"charset(?![ \t]*=[ \t]*\"?(?:utf-8|us-ascii|iso-8859-\d{1,2}|windows-125\d)\b)", re.IGNORECASE
-)
+_LONG_TYPE: Final = re.compile(rb"(?<![^\r\n])content-type[ \t]*:(?:[^\r\n]|[\r\n]+[ \t]){%d}" % MAX_FIELD)
 _SAID: Final = re.compile(r"(?<![\d.])[45]\d\d[ -](?:#?[45]\.\d{1,3}\.\d{1,3})?.*")
 _ADDRESS: Final = re.compile(r"[^\s@<>()\[\],;:\"']{1,64}@[^\s@<>()\[\],;:\"']{1,255}")
 _WORDS: Final = 500
@@ -58,8 +56,11 @@ def told(content: bytes, parts: list[Part]) -> list[Told]:
     """The recipients of whom a message says, in its own words, that they were refused or have to wait."""
     delayed: Iterable[bytes | str] = ()
     failed: Iterable[bytes | str] = ()
-    shown = _CHARSET.sub(b"x-harset", b"\n".join(content[:MAX_BYTES].split(b"\n", MAX_LINES)[:MAX_LINES]))
-    if shown.lower().count(b"boundary") <= MAX_BOUNDARIES:
+    shown = b"\n".join(content[:MAX_BYTES].split(b"\n", MAX_LINES)[:MAX_LINES])
+    lower = shown.lower()
+    # A boundary may name a charset (RFC 2231), which would be asked of Python: charset.py.
+    readable = lower.count(b"boundary") <= MAX_BOUNDARIES and b"boundary*" not in lower
+    if readable and _LONG_TYPE.search(lower) is None:
         with contextlib.suppress(Exception):  # seventeen heuristics over any bytes: one that fails has found nothing
             delayed, failed = bounce.all_failures(_tamed(email.message_from_bytes(shown)))
     text = _words(parts)
@@ -71,11 +72,15 @@ def told(content: bytes, parts: list[Part]) -> list[Told]:
 def _tamed(message: Message) -> Message:
     """With nothing left to decode, in lines that are short."""
     for part in message.walk():
-        for name in {name for name, value in part.items() if not isinstance(value, str)}:
-            del part[name]  # beyond ASCII: the library fails by it
+        # Beyond ASCII, by which the library fails, or too long.
+        for name in {name for name, value in part.items() if not isinstance(value, str) or len(value) > MAX_FIELD}:
+            del part[name]
         if not part.is_multipart():
-            body = part.get_payload(decode=True)
+            body, type_ = part.get_payload(decode=True), part.get_content_type()
             del part["Content-Transfer-Encoding"]
+            # Without its parameters: the library reads them for each line, and decodes by whatever charset is named.
+            del part["Content-Type"]
+            part["Content-Type"] = type_
             if isinstance(body, bytes):
                 lines = b"\n".join(map(_short, body.splitlines()[:MAX_LINES]))
                 part.set_payload(lines.decode("ascii", "surrogateescape"))

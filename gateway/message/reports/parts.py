@@ -47,6 +47,7 @@ class Part:
         """The body as text, with LF line ends."""
         try:
             found = self.data.decode(self.charset)
+            found.encode()  # UTF-7 can name half a surrogate pair, which nothing could be written with
         except ValueError:
             found = fields.text(self.data)
         return found.replace("\r\n", "\n").replace("\r", "\n")
@@ -127,9 +128,16 @@ def _decoded(body: bytes, encoding: str) -> bytes:
     try:
         match encoding.lower():
             case "base64":
-                return binascii.a2b_base64(body + b"==")
+                return _from_base64(body)
             case "quoted-printable":
                 return binascii.a2b_qp(body)
     except binascii.Error:
         pass  # as it is: what can be found in it is found
     return body
+
+
+def _from_base64(body: bytes) -> bytes:
+    try:
+        return binascii.a2b_base64(body + b"==")
+    except binascii.Error:
+        return binascii.a2b_base64(body + b"A==")  # it was cut behind the first of four characters

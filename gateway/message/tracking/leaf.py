@@ -18,7 +18,7 @@ _PARAMETER: Final = re.compile(r";[ \t]*(?:([^\s;=\"()]+)[ \t]*=[ \t]*(\"(?:[^\"
 _MARKUP: Final = b"<>\"'=&/: \t\r\n"
 _FILE_NAMES: Final = ("name", "name*", "name*0", "name*0*", "filename", "filename*", "filename*0", "filename*0*")
 # In these an octet that looks like markup may be half of a character.
-_SHIFTING: Final = re.compile(r"iso-?2022|csiso2022|hz|utf-?7|unicode-1-1-utf-7|csutf7", re.IGNORECASE)
+_SHIFTING: Final = re.compile(r"iso-?2022|hz|utf_7")
 _WIDE: Final = re.compile(r"(?:cs|x-)?(?:utf|ucs|iso-10646|unicode|ebcdic|ibm)")
 _UTF8: Final = frozenset({"", "us-ascii", "ascii", "utf-8", "utf8"})
 
@@ -80,9 +80,9 @@ def _read(value: str) -> tuple[str, dict[str, str]]:
 @lru_cache(maxsize=256)  # names come from mail; a name is at most a line
 def _keeps_ascii(named: str) -> bool:
     """Whether octets below 128 that markup is made of always are that: not so in UTF-16, ISO-2022 and the like."""
-    if _SHIFTING.match(named):
-        return False
     codec = charset.codec(named)
+    if _SHIFTING.match(codec or named):
+        return False
     if codec is None:
         return _WIDE.match(named) is None
     try:

@@ -28,7 +28,8 @@ from gateway.message.tracking.patching import Patch
 from gateway.message.tracking.stencil import Addresses, Stencil
 
 HELD_BYTES: Final = 2 * 1024 * 1024  # of all texts of a message, as they stand in it
-_PLAN_BYTES: Final = 400  # of a Plan, without its texts
+_PLAN_BYTES: Final = 400  # of a Plan, without its places
+_PATCH_BYTES: Final = 200  # of a Patch, without its data
 _BASE64: Final = string.ascii_letters.encode() + string.digits.encode() + b"+/=\r\n \t"
 _ENVELOPED: Final = re.compile(
     rb"^content-type[ \t]*:[ \t\r\n]*application/(?:x-)?pkcs7-mime\b", re.IGNORECASE | re.MULTILINE
@@ -180,14 +181,14 @@ class Survey:
                 else:
                     header = new
             places.append(Planned(found.body_at, found.body_at + len(body), made))
-        planned = [place.text for place in places if isinstance(place, Planned)]
+        sizes = [_PATCH_BYTES + len(one.data) if isinstance(one, Patch) else one.text.size for one in places]
         return Plan(
             header,
             tuple(places),
             # Where a part is signed and another one is not, that one was tracked.
             "" if places and self.note == SIGNED else self.note,
-            size=_PLAN_BYTES + len(header) + sum(text.size for text in planned),
-            holes=sum(len(text.targets) for text in planned),
+            size=_PLAN_BYTES + len(header) + sum(sizes),
+            holes=sum(len(one.text.targets) for one in places if isinstance(one, Planned)),
         )
 
     # What the walk tells

@@ -105,8 +105,8 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, seal_of(?1 || '|' || ?2 || '|' || ?3 || '|' 
 
 -- name: recipient_begin
 -- Scheduled, held or suppressed.
-INSERT INTO recipient (message, id, address, destination, updated_at, notify, orcpt, state, next_at, seal)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, seal_of(?1 || '|' || ?2 || '|' || ?3 || '|' || ?4 || '|' || ?7))
+INSERT INTO recipient (message, id, address, destination, updated_at, notify, orcpt, state, next_at, reply, seal)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, seal_of(?1 || '|' || ?2 || '|' || ?3 || '|' || ?4 || '|' || ?7))
 
 -- name: ready_add
 INSERT INTO ready (destination, priority, key, recipient, message) VALUES (?1, ?2, ?3, ?4, ?5)

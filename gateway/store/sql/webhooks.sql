@@ -19,9 +19,10 @@ FROM webhook WHERE uuid = ?1
 SELECT count(*) FROM webhook WHERE account = ?1
 
 -- name: webhook_add
+-- It begins behind what is written: a number that was given out for what was not may come again after a restart.
 INSERT INTO webhook (uuid, account, url, format, secret_wrapped, types, keys, tags, final_only, state, why, cursor,
     created_at, updated_at)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, (SELECT coalesce(max(seq), 0) FROM event), ?12, ?12)
 RETURNING id
 
 -- name: webhook_change

@@ -476,7 +476,7 @@ async def test_one_name_for_a_batch(api: Api) -> None:
 
 @pytest.mark.parametrize("prefix", ["msg_", "eml_", "uuid"])
 async def test_status(api: Api, prefix: str) -> None:
-    views = (recipient(State.DELIVERED), recipient(State.DELIVERED, updated_at=AT + 1000))
+    views = (recipient(State.DELIVERED, opens=2), recipient(State.DELIVERED, opens=1, clicks=4, updated_at=AT + 1000))
     api.door.messages["full-account", UUID] = message(*views)
     shown = show_uuid(UUID) if prefix == "uuid" else show_id(prefix, UUID)
     reply = await api.call("GET", f"/v1/emails/{shown}")
@@ -487,8 +487,8 @@ async def test_status(api: Api, prefix: str) -> None:
         "created_at": SHOWN,
         "delivered_at": rfc3339(AT + 1000),
         "bounce_reason": None,
-        "opens": 0,
-        "clicks": 0,
+        "opens": 3,
+        "clicks": 4,
     }
 
 
