@@ -28,7 +28,7 @@ from gateway.intake.receipt import BatchReceipt, Item, Receipt
 from gateway.intake.receiving import HEADER_BYTES, Receiving
 from gateway.intake.room import Room
 from gateway.intake.treatment import Earlier, Treatment, Wanted, asked, status
-from gateway.message import template
+from gateway.message import composing, template
 from gateway.message.model import SmtpEnvelope, Submission
 from gateway.message.template import TemplateError
 from gateway.metrics import Metrics
@@ -46,7 +46,7 @@ from gateway.store.queue import Queue
 
 __all__ = ["HEADER_BYTES", "Asked", "BatchReceipt", "Idempotency", "Intake", "Item", "Receipt", "Receiving", "Room"]
 
-COMPOSE_STEP: Final = 16  # messages of a batch that are composed before the loop has its turn
+COMPOSE_STEP: Final = 16  # small messages of a batch that are composed before the loop has its turn
 QUICK_CHARACTERS: Final = 32 * 1024  # filled in without a thread
 BATCH_ROOM: Final = 2  # times max_message: what a batch may grow to when it is composed
 _GROWN: Final = "The batch has grown too large with the messages before this one: send it in another."
@@ -217,8 +217,12 @@ class Intake:
     ) -> list[NewMessage | Refused]:
         """All of them counted already; none counts where one meets a StoreError."""
         prepared: list[NewMessage | Refused] = []
-        room = BATCH_ROOM * self._admission.config.max_message
+        room, work = BATCH_ROOM * self._admission.config.max_message, 0
         for index, item in enumerate(asked, start=1):
+            if room < 0 and not isinstance(item, Refused):  # it is not begun: filling in is what takes long
+                self._limiter.give_back(principal, **_costs((item,)))
+                prepared.append(Refused(Reason.PAYLOAD_TOO_LARGE, _GROWN))
+                continue
             try:
                 outcome = await self._prepare_item(principal, route, item, client=client, request=request)
             except StoreError:  # this item is given back already
@@ -230,9 +234,13 @@ class Intake:
                 if room < 0:
                     self._give_back(principal, (outcome,))
                     outcome = Refused(Reason.PAYLOAD_TOO_LARGE, _GROWN)
+            elif outcome is not item and outcome.reason is Reason.PAYLOAD_TOO_LARGE:
+                room -= self._admission.config.max_message  # it took as long as one that fits
             prepared.append(outcome)
-            if index % COMPOSE_STEP == 0:
+            work += _work(item)
+            if work >= COMPOSE_STEP:
                 await asyncio.sleep(0)
+                work = 0
         return prepared
 
     async def _prepare_item(
@@ -338,6 +346,13 @@ def _costs(asked: Sequence[Asked]) -> dict[str, int]:
     """What a limiter takes for these, without what was refused already."""
     counts = [len(draft.recipients_of(item[0])) for item in asked if not isinstance(item, Refused)]
     return {"messages": len(counts), "recipients": sum(counts)}
+
+
+def _work(item: Asked) -> int:
+    """What composing it takes, in messages that are small."""
+    if isinstance(item, Refused):
+        return 1
+    return 1 + composing.weight(item[0]) * COMPOSE_STEP // draft.THREAD_BYTES
 
 
 def _is_quick(submission: Submission) -> bool:

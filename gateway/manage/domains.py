@@ -35,16 +35,18 @@ class DomainActions:
         self._clock = clock
         self._stored: dict[str, SendingDomain] = {}
         self._declared: dict[str, SendingDomain] | None = None  # not read yet
+        self._loading = asyncio.Lock()
 
     async def load(self) -> None:
         """Read the domains of the store and of the configuration. Raises StoreError, ConfigError."""
-        records = await self._records.domains()
-        # Some milliseconds for each key: not in the loop, and once.
-        stored = await asyncio.to_thread(lambda: {record.name: self._stored_domain(record) for record in records})
-        if self._declared is None:
-            self._declared = await asyncio.to_thread(_declared_domains, self._config)
-        self._stored = stored
-        self._domains.load((stored | self._declared).values())
+        async with self._loading:  # what was read first must not be put in place last: a removed key would sign
+            records = await self._records.domains()
+            # Some milliseconds for each key: not in the loop, and once.
+            stored = await asyncio.to_thread(lambda: {record.name: self._stored_domain(record) for record in records})
+            if self._declared is None:
+                self._declared = await asyncio.to_thread(_declared_domains, self._config)
+            self._stored = stored
+            self._domains.load((stored | self._declared).values())
 
     async def prepare(self, config: Config) -> Callable[[], None]:
         """Read the keys that a configuration names; what is returned puts its domains in place of those of this one.

@@ -13,6 +13,7 @@ from gateway.message import encoded_word
 from gateway.message.address import AddressError, UnqualifiedError, parse_path
 from gateway.message.model import Mailbox
 
+_MAX_OCTETS: Final = 8000  # of a From or Sender field: reading longer ones would hold the loop
 _ATEXT: Final = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"
 _ADDRESS: Final = rf"(?:{_ATEXT}|\.)++@(?:{_ATEXT}|\.)++"
 # `a@b` or `Name <a@b>` or `"Name" <a@b>` in plain ASCII.
@@ -40,8 +41,11 @@ def header_addresses(value: bytes) -> tuple[str, ...]:
 
     Comments, groups, quoted and encoded names are understood; an unquoted name with an @ counts as an address
     too; a word without a domain (`root`) is returned as it is. At least one is returned: whatever is
-    ambiguous, so that a mail client might show an address that is not in the result, raises AddressError.
+    ambiguous, so that a mail client might show an address that is not in the result, raises AddressError, and so does
+    what is longer than any such field.
     """
+    if len(value) > _MAX_OCTETS:
+        raise AddressError(f"the field is longer than {_MAX_OCTETS} octets")
     text = value.replace(b"\r\n", b"").decode("utf-8", "surrogateescape").strip(" \t")
     plain = _PLAIN_FIELD.fullmatch(text)
     if plain is not None and "=?" not in text:

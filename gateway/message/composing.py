@@ -8,6 +8,7 @@ from gateway.message.canonical import BodyHasher
 from gateway.message.model import PIECE_BYTES, Content, Draft, Facts, Submission
 
 _HTML_WEIGHT: Final = 32  # making plain text of HTML costs so many times what encoding it does
+_FIELD_WEIGHT: Final = 32  # and so does a header field: made of encoded-words, character by character
 
 
 class BodySeen:
@@ -55,9 +56,11 @@ def weight(submission: Submission) -> int:
     weight = len(text or "")
     if html is not None:
         weight += len(html) if text is not None else len(html) * _HTML_WEIGHT
+    fields = len(submission.subject) + sum([len(value) for _, value in submission.headers])
     for boxes in (submission.to, submission.cc, submission.reply_to):
         for box in boxes:
-            weight += len(box.name) + len(box.address)
+            fields += len(box.name) + len(box.address)
+    weight += fields * _FIELD_WEIGHT
     return weight + sum([len(attachment.content) for attachment in submission.attachments])
 
 

@@ -48,6 +48,7 @@ _FIELD: Final = re.compile(rb"\n" + _NAMES)
 _ODD_FIELD: Final = re.compile(rb"\n[\v\f]*" + _NAMES)  # some readers strip these; nothing well-meant has them
 _FIELD_END: Final = re.compile(rb"\r\n(?![ \t])")
 _DOT_LINE: Final = re.compile(rb"\n\.")  # a search for a literal: half the time of `in` for two bytes
+_MAX_SENDERS: Final = 10  # From and Sender fields that are read: two is what a message may have
 _UNREADABLE: Final = {b"from": "unreadable From field", b"sender": "unreadable Sender field"}
 _REPLY_TO: Final = re.compile(rb"^[\v\f]*reply-to[ \t\v\f]*:", re.IGNORECASE | re.MULTILINE)
 
@@ -241,7 +242,10 @@ def _value(raw: bytes, field: _Field) -> bytes:
 def _senders(raw: bytes, fields: list[_Field], whole: Mapping[_Field, str] = _NOTHING) -> tuple[str, ...]:
     """The addresses of From fields, then of Sender fields; `whole` has those of some fields already."""
     out: list[str] = []
-    for field in fields if len(fields) == 1 else sorted(fields, key=itemgetter(0)):
+    for number, field in enumerate(fields if len(fields) == 1 else sorted(fields, key=itemgetter(0))):
+        if number == _MAX_SENDERS:  # it stands for the others, too
+            out.append(_UNREADABLE[field.name])
+            break
         if field in whole:
             out.append(whole[field])
             continue
@@ -265,7 +269,8 @@ def _rewritten(raw: bytes, fields: list[_Field], sender: str) -> list[bytes]:
 
 def _completed(raw: bytes, fields: list[_Field], domain: str | None, aliases: rewriting.Aliases) -> dict[_Field, str]:
     """The whole addresses of the fields whose only one has no domain."""
-    found = ((field, rewriting.completed(_value(raw, field), domain, aliases)) for field in fields)
+    some = fields[:_MAX_SENDERS]
+    found = ((field, rewriting.completed(_value(raw, field), domain, aliases)) for field in some)
     return {field: sender for field, sender in found if sender is not None}
 
 

@@ -1,8 +1,8 @@
 """A text part from HTML, for readers that show none.
 
-Guarantees: linear time and no recursion on any input, scripts and styles left out, links kept. It is no
-browser: no CSS, no tables beyond a space between cells. Python's html.parser is not used: its time is
-quadratic on some input.
+Guarantees: linear time and no recursion on any input, scripts and styles left out, links kept; bounded time and memory:
+what comes after MAX_WORK is left out, and a last line `[...]` says so. It is no browser: no CSS, no tables beyond a
+space between cells. Python's html.parser is not used: its time is quadratic on some input.
 """
 
 import html
@@ -53,12 +53,16 @@ _LINES: Final = frozenset(
     )
 )
 _CELLS: Final = frozenset(("td", "th"))
+MAX_WORK: Final = 1_000_000  # characters of text, where a tag counts as TAG_WORK: half a second, some 40 MB
+TAG_WORK: Final = 10
+_MARKUP: Final = re.compile(r"<(?=[A-Za-z/!?])")
 _TAG_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9:-]{0,30}")
 _HREF: Final = re.compile(r"""\bhref\s*=\s*(?:"([^"]*+)"|'([^']*+)'|([^\s"'>]++))""", re.IGNORECASE)
 _ALT: Final = re.compile(r"""\balt\s*=\s*(?:"([^"]*+)"|'([^']*+)'|([^\s"'>]++))""", re.IGNORECASE)
 _SPACES: Final = re.compile(r"[ \t\n\r\f]+")
 _MAX_QUOTED: Final = 8  # a > inside quotes is looked past at most so often in one tag
 _MAX_DEPTH: Final = 8  # of lists that are indented
+_ATTRIBUTE_CHARACTERS: Final = 8000  # of a tag, at either end: between them may be megabytes of an embedded image
 
 
 def derive(source: str) -> str:
@@ -83,17 +87,20 @@ class _Derivation:
         self._link_start = 0
 
     def run(self) -> str:
-        source, size = self._source, len(self._source)
-        while self._pos < size:
-            start = source.find("<", self._pos)
-            if start < 0:
-                start = size
+        source, size, left = self._source, len(self._source), MAX_WORK
+        while self._pos < size and left > 0:
+            found = _MARKUP.search(source, self._pos)
+            start = found.start() if found is not None else size
             if start > self._pos:
-                self._text(source[self._pos : start])
+                self._text(source[self._pos : min(start, self._pos + left)])
+                left -= start - self._pos
             self._pos = start
-            if start < size:
+            if start < size and left > 0:
                 self._markup(start)
+                left -= TAG_WORK
         self._break()
+        if left < 0 or self._pos < size:
+            self._lines += ("", "[...]")
         return "\n".join(self._lines).strip("\n") + "\n" if self._lines else ""
 
     def _markup(self, start: int) -> None:
@@ -112,7 +119,7 @@ class _Derivation:
             return
         name = name_match[0].lower()
         end = self._tag_end(name_match.end())
-        attributes = source[name_match.end() : end]
+        attributes = self._attributes(name_match.end(), end)
         self._pos = end + 1
         if closing:
             self._close(name)
@@ -121,6 +128,11 @@ class _Derivation:
             self._pos = found.start() if found is not None else len(source)
         else:
             self._open(name, attributes)
+
+    def _attributes(self, start: int, end: int) -> str:
+        if end - start <= 2 * _ATTRIBUTE_CHARACTERS:
+            return self._source[start:end]
+        return self._source[start : start + _ATTRIBUTE_CHARACTERS] + self._source[end - _ATTRIBUTE_CHARACTERS : end]
 
     def _skip_past(self, mark: str, start: int) -> None:
         end = self._source.find(mark, start)

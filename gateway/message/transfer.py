@@ -19,6 +19,7 @@ _LINES_PER_PIECE: Final = PIECE_BYTES // (_LINE_OUT + 2)
 # Cutting by struct is one call in C for a whole piece.
 _CUT: Final = struct.Struct(f"{_LINE_OUT}s" * _LINES_PER_PIECE)
 _FOLD: Final = struct.Struct(f"{_LINE_OUT}s" * 64)
+_SLICE_BYTES: Final = 1_000_000  # of text are encoded without a turn for other threads: 20 ms
 _HIGH: Final = bytes(range(128, 256))
 _SPACE_TOO_FAR: Final = re.compile(rb"^([^\n]{74,75})(=20|=09)$", re.MULTILINE)
 MOSTLY_ASCII: Final = 6  # one octet in so many: from there on base64 is shorter than quoted-printable
@@ -31,13 +32,25 @@ def encode_text(text: str) -> tuple[str, list[bytes]]:
     octet in six is not ASCII; else base64. The last chunk has the line end that the text has.
     """
     data = text.replace("\r\n", "\n").replace("\r", "\n").encode("utf-8")
-    wire = data.replace(b"\n", b"\r\n")
-    if data.isascii() and b"\0" not in data and not has_long_line(wire):
-        return "7bit", [wire]
-    high = len(data) - len(data.translate(None, _HIGH))
+    slices = _slices(data)
+    wire = [some.replace(b"\n", b"\r\n") for some in slices]
+    if data.isascii() and b"\0" not in data and not any(map(has_long_line, wire)):
+        return "7bit", wire
+    high = sum(len(some) - len(some.translate(None, _HIGH)) for some in slices)
     if high * MOSTLY_ASCII <= len(data):
-        return "quoted-printable", [quoted_printable(data)]
-    return "base64", encode_base64(wire)
+        *before, last = map(quoted_printable, slices)
+        return "quoted-printable", [*map(_ended, before), last]
+    return "base64", encode_base64(b"".join(wire))
+
+
+def _slices(data: bytes) -> list[bytes]:
+    """Text with LF line ends cut after them, and within a line only where it is longer than a slice."""
+    slices, start = [], 0
+    while len(data) - start > _SLICE_BYTES:
+        end = data.rfind(b"\n", start, start + _SLICE_BYTES) + 1 or start + _SLICE_BYTES
+        slices.append(data[start:end])
+        start = end
+    return [*slices, data[start:]]
 
 
 def quoted_printable(data: bytes) -> bytes:
@@ -45,6 +58,16 @@ def quoted_printable(data: bytes) -> bytes:
     # binascii breaks lines at 76 and escapes whitespace at a line's end; NUL, too, is escaped. That white space it does
     # not count: such a line may have 78 octets, and RFC 2045, 6.7 (5) wants 76.
     return _SPACE_TOO_FAR.sub(rb"\1=\n\2", binascii.b2a_qp(data, istext=True)).replace(b"\n", b"\r\n")
+
+
+def _ended(chunk: bytes) -> bytes:
+    """Quoted-printable that ends with a line end: a soft one (RFC 2045, 6.7 (5)) where it ends in a line."""
+    if chunk.endswith(b"\n"):
+        return chunk
+    if len(chunk) - chunk.rfind(b"\n") > _LINE_OUT:  # a full line: its last character goes to the next one
+        place = len(chunk) - (3 if chunk[-3:-2] == b"=" else 1)
+        chunk = chunk[:place] + b"=\r\n" + chunk[place:]
+    return chunk + b"=\r\n"
 
 
 def encode_base64(data: bytes) -> list[bytes]:

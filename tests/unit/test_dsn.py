@@ -283,6 +283,13 @@ def test_the_original_recipient(orcpt: str, shown: str | None) -> None:
     assert recipient["action"] == "failed"
 
 
+@pytest.mark.parametrize(("letters", "told"), [(480, True), (486, False)])
+def test_an_original_recipient_that_no_line_holds_is_left_out(letters: int, told: bool) -> None:
+    original = "utf-8;" + "ü" * letters + "@b.test"  # at most 500 characters, RFC 3461 4.2
+    data = wire(replace(NOTICE, fates=(replace(BOB, original=original),)))
+    assert (b"Original-Recipient: utf-8; " in data) is told
+
+
 @pytest.mark.parametrize(
     ("envid", "shown"),
     [

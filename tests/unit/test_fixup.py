@@ -465,3 +465,17 @@ def test_whatever_stands_in_from(value: bytes, asked: dict[str, Any]) -> None:
         field = next(line for line in lines if line.startswith(b"From:"))
         assert PUT in b"".join(lines)
         assert field.isascii()
+
+
+def test_how_much_is_read_for_senders() -> None:
+    """Nothing well-meant is longer, and all of it would hold the loop."""
+    many = b",".join([b"a@xn--9ca.example"] * 400)
+    fixed = fix(b"From: " + many + b"\r\n\r\n")
+    assert len(many) < 8000
+    assert fixed.senders == ("a@xn--9ca.example",)
+    fixed = fix(b"From: " + many + b"," + many + b"\r\n\r\n")
+    assert (fixed.senders, fixed.header_from) == (("unreadable From field",), "")
+    fixed = fix(b"From: a@b.de\r\n" + b"Sender: s@b.de\r\n" * 9 + b"\r\n")
+    assert fixed.senders == ("a@b.de",) + ("s@b.de",) * 9
+    fixed = fix(b"From: a@b.de\r\n" + b"Sender: s@b.de\r\n" * 5000 + b"\r\n")
+    assert fixed.senders == ("a@b.de",) + ("s@b.de",) * 9 + ("unreadable Sender field",)

@@ -1,5 +1,6 @@
 """Batches, schedules, limits and substitution: what intake does beyond one plain message."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 
 from gateway.errors import Reason, Refused, StoreError
 from gateway.events import State
-from gateway.intake import BatchReceipt
+from gateway.intake import BatchReceipt, draft
 from gateway.keyterms import Limit, Unit
 from gateway.message.model import PIECE_BYTES, Attachment
 from gateway.metrics import PREFIX
@@ -166,6 +167,19 @@ async def test_large_messages_of_a_batch(desk: Desk) -> None:
     assert max(desk.queue.piece_sizes) <= PIECE_BYTES
 
 
+async def test_heavy_messages_of_a_batch_take_turns(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns: list[float] = []
+
+    async def sleep(delay: float) -> None:
+        turns.append(delay)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    await batch(desk, *[letter(text=None, html="<p>a")] * 8)
+    assert turns.count(0) == 0
+    await batch(desk, *[letter(text=None, html="<p>a" * 1500)] * 8)
+    assert turns.count(0) == 4
+
+
 async def test_a_batch_that_grows_too_large(desk: Desk) -> None:
     grown = letter(text="{{#n}}{{x}}{{/n}}", variables={"n": [0] * 99, "x": "x" * 25_000})
     receipt = await batch(desk, *[grown] * 4, letter())
@@ -176,6 +190,27 @@ async def test_a_batch_that_grows_too_large(desk: Desk) -> None:
         Reason.PAYLOAD_TOO_LARGE,
         Reason.PAYLOAD_TOO_LARGE,
     ]
+
+
+@pytest.mark.parametrize(("letters", "begun", "taken"), [("x" * 25_000, 4, 3), ("é" * 25_000, 3, 0)])
+async def test_a_batch_that_has_grown_too_large_is_not_filled_in_any_further(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, letters: str, begun: int, taken: int
+) -> None:
+    """Each takes a second, and there may be a thousand."""
+    composed: list[Any] = []
+    compose = draft.compose
+
+    async def counted(*args: Any, **options: Any) -> Any:
+        composed.append(args)
+        return await compose(*args, **options)
+
+    monkeypatch.setattr(draft, "compose", counted)
+    key = limited(Unit.MESSAGES, 10 + taken)
+    grown = letter(text="{{#n}}{{x}}{{/n}}", variables={"n": [0] * 99, "x": letters})
+    receipt = await batch(desk, *[grown] * 10, key=key)
+    refusals = [item.refused.reason for item in receipt.items if item.refused is not None]
+    assert (len(composed), refusals) == (begun, [Reason.PAYLOAD_TOO_LARGE] * (10 - taken))
+    await batch(desk, *[letter()] * 10, key=key)  # what was refused does not count
 
 
 async def test_a_batch_over_the_limit_is_refused_whole(desk: Desk) -> None:

@@ -54,3 +54,16 @@ def test_hostile_html_takes_linear_time(unit: str) -> None:
     begin = time.process_time()
     plaintext.derive(unit * (200_000 // len(unit)))
     assert time.process_time() - begin < 3  # quadratic would be minutes
+
+
+@pytest.mark.parametrize("unit", ["<p>ab", "word ", "<ul><li>", "<a href=https://x.y>z</a>"])
+def test_work_is_bounded(unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plaintext, "MAX_WORK", 30_000)
+    text = plaintext.derive(unit * 40_000)
+    assert text.endswith("\n\n[...]\n")
+    assert len(text) < 4 * 30_000
+
+
+def test_an_embedded_image_takes_nothing_from_the_text() -> None:
+    data = "data:image/png;base64," + "A" * 2 * plaintext.MAX_WORK
+    assert plaintext.derive(f'<p>a<img alt="one" src="{data}"><img src="{data}" alt="two">b</p>c') == "aonetwob\n\nc\n"

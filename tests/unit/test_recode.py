@@ -4,6 +4,7 @@
 """
 
 import re
+import time
 from dataclasses import dataclass
 
 import pytest
@@ -371,3 +372,10 @@ def test_what_a_header_says() -> None:
     assert part_header.read(b"Content-Type: TEXT/plain;charset=x\r\n\r\n").text
     quoted = part_header.read(b'Content-Type: multipart/mixed;\r\n type="a;boundary=x"; boundary = "a\\"b "\r\n\r\n')
     assert (quoted.boundary, quoted.fault) == (b'a"b', "")
+
+
+def test_long_lines_among_others_that_just_fit_take_linear_time() -> None:
+    body = ((b"x" * 998 + b"\r\n") * 31 + LONG + b"\r\n") * 48
+    begin = time.process_time()
+    assert lines_fit(recoded(part(b"Content-Type: text/plain\r\n", body)))
+    assert time.process_time() - begin < 1.5  # it was three seconds, forty for the largest message

@@ -144,3 +144,25 @@ def test_half_a_character_cannot_be_written(text: str) -> None:
 )
 def test_what_may_travel_as_it_is(data: bytes, seven: bool) -> None:
     assert transfer.is_seven_bit(data) is seven
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("word\n" * 500_000, SEVEN),
+        ("a line that ends in a space \r\nwörd" * 60_000, QUOTED),
+        ("x" * 999 + "\n" + "word\r" * 500_000 + "end", QUOTED),
+        ("ü\n" * 600_000, BASE),
+        # lines of more than a slice
+        ("x" * 1_100_000, QUOTED),
+        ("x" * 1_100_000 + "\nend\n", QUOTED),
+        ("x" * 999_999 + " end", QUOTED),
+        ("x" * 999_975 + "ü" * 30, QUOTED),
+        *[("x" * (999_950 + more) + "ü" * 30, QUOTED) for more in (0, 1, 2, 5, 8)],
+    ],
+)
+def test_a_large_text_is_encoded_in_slices(text: str, encoding: str) -> None:
+    assert encoded(text)[0] == encoding
+    chunks = transfer.encode_text(text)[1]
+    assert len(chunks) > 1  # no other thread has a turn in one
+    assert all(chunk.endswith(b"\r\n") for chunk in chunks[:-1])

@@ -3,6 +3,7 @@
 import email
 import email.policy
 import ssl
+import threading
 from collections.abc import AsyncIterator
 from email.message import EmailMessage
 from pathlib import Path
@@ -20,6 +21,7 @@ from gateway.events import BounceClass, State
 from gateway.message import canonical, dkim
 from gateway.message.model import BY_POLICY, PIECE_BYTES, TLS_OPTIONAL, TLS_REQUIRED, Facts
 from gateway.message.notify import ASKED, SUCCESS
+from gateway.message.recode import downgrade, sevenbit
 from gateway.policy.domains import SendingDomain, SigningKey
 from gateway.store.queue import Claimed, Leased
 from tests.fakes.carrying import Desk, Pieces, claimed, desk, direct, hosts, relay
@@ -454,3 +456,28 @@ async def test_a_form_is_made_and_signed_once() -> None:
     assert [await variants.fit(Offer(eight_bit=True, smtputf8=True)), await variants.fit(Offer())] == [plain, seven]
     assert signed[0] == signed[2] == facts.body_hash != signed[1]
     assert len(signed) == 3
+
+
+@pytest.mark.parametrize("offers", [Offer(smtputf8=False), Offer(eight_bit=False, smtputf8=False)])
+async def test_a_large_header_is_rewritten_in_a_thread(offers: Offer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made of names it takes ten milliseconds each 8 KB."""
+    threads: list[bool] = []
+    downgraded = downgrade.header
+
+    def header(block: bytes) -> bytes:
+        threads.append(threading.current_thread() is not threading.main_thread())
+        return downgraded(block)
+
+    monkeypatch.setattr(downgrade, "header", header)
+    monkeypatch.setattr(sevenbit, "downgraded", header)
+    mail = message(f"Cc: {', '.join(['Jürgen <j@example.test>'] * 500)}\r\n{HEADER}{TEXT}", "b@example.test")
+    assert mail.content is not None
+    content = mail.content
+
+    async def stream() -> AsyncIterator[bytes]:
+        yield content
+
+    made = await Variants(mail.facts, content, stream, None).fit(offers)
+    assert isinstance(made, Variant)
+    assert threads
+    assert all(threads)

@@ -32,6 +32,7 @@ from gateway.policy.auth import Principal
 PATH: Final = "/api/smtp"
 WAIT_S: Final = 30.0  # for the next hop; what takes longer is told as queued
 MAX_LIST_CHARACTERS: Final = 32_000  # of addresses in one string
+MAX_ADDRESSES: Final = 10_000  # in a list of such strings, those that stand twice among them
 _UNAUTHENTICATED: Final = "Authentication failed"
 _CHALLENGE: Final = (("WWW-Authenticate", 'Basic realm="mail", charset="UTF-8"'),)  # RFC 7617, 2.1
 
@@ -47,6 +48,9 @@ def _addresses(value: Any, path: str, problems: Problems) -> tuple[Mailbox, ...]
         if problems.full:
             break
         found += _listed(item, f"{path}[{index}]", problems)
+        if len(found) > MAX_ADDRESSES:  # counted before memory is: four octets of a list make two hundred of it
+            problems.add(path, f"holds more than {MAX_ADDRESSES} addresses", "validation_error")
+            return ()
     return tuple(found)
 
 

@@ -77,9 +77,11 @@ def _original(fate: Fate) -> tuple[str, str] | None:
     if not fate.original:
         return None
     try:
-        return xtext.original_recipient(fate.original)
+        kind, address = xtext.original_recipient(fate.original)
     except ValueError:
         return None
+    line = f"Original-Recipient: {kind}; {address}"
+    return (kind, address) if len(line.encode()) <= header.MAX_LINE else None  # 500 characters may be 2000 octets
 
 
 def _envelope_id(text: str) -> str:

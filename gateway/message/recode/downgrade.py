@@ -214,7 +214,7 @@ class _Structure:
     def _encode(self, name: str) -> None:
         """A display name. The first line may have it behind the name of the field, the others begin with it."""
         room = _WIDTH - self._column
-        at_start = not "".join(self._out).strip()
+        at_start = not any(part.strip() for part in self._out)  # the first mark ends the search
         if at_start and room >= encoded_word.MIN_LENGTH:
             words = _words(name, min(room, encoded_word.MAX_LENGTH))
             self._out.append(" ")

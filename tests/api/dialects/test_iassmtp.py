@@ -158,3 +158,12 @@ async def test_what_is_left_of_a_limit(api: Api) -> None:
 
 def test_the_document_has_the_fields_of_the_decoder() -> None:
     check_table("iassmtp", FIELDS)
+
+
+async def test_how_many_addresses_are_read(api: Api) -> None:
+    """Of memory each takes fifty times what it takes in the request."""
+    answer = await send(api, {**MAIL, "to": ["a@b.test," * 3000] * 3})
+    assert answer.status == 202
+    answer = await send(api, {**MAIL, "to": ["a@b.test," * 3000] * 4})
+    assert answer.status == 400
+    assert "to: holds more than 10000 addresses" in answer.json["message"]
