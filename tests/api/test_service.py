@@ -17,6 +17,8 @@ from gateway.api.service import Body
         ({"to": ["a@example.test"] * 50}, False),
         ({"to": ["a@example.test"] * 51}, True),  # an address in another script takes 0.1 ms
         ({"suppressions": [{"address": "a@example.test"}] * 51}, True),
+        ({"messages": [{"to": ["a@example.test"] * 30}] * 2}, True),
+        ({"to": ",".join(["a@example.test"] * 51)}, True),
         ({"text_body": "x" * 100_000}, False),
         ({"text_body": "x" * LARGE_BYTES}, True),
     ],
