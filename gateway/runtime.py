@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar, TypeVarTuple
 
 log = logging.getLogger("gateway.runtime")
 
@@ -21,6 +21,14 @@ ID_EPOCH_MS: Final = 1_577_836_800_000  # 2020-01-01T00:00:00Z: 41 bits of milli
 _ALPHABET: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 _PUBLIC_ID_LENGTH: Final = 24  # 122 free bits of a UUIDv7 in base 36
 _PAIRS: Final = tuple(first + second for first in _ALPHABET for second in _ALPHABET)
+
+Given = TypeVarTuple("Given")
+Result = TypeVar("Result")
+
+
+async def run(work: Callable[[*Given], Result], *given: *Given, apart: bool) -> Result:
+    """Here and at once, or `apart`: in a thread, as it may take long."""
+    return await asyncio.to_thread(work, *given) if apart else work(*given)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ streams through both ways; the loop has turns for others between its pieces. It 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Final, NamedTuple, TypeVar, TypeVarTuple
+from collections.abc import AsyncIterator, Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 from msgspec import structs
@@ -19,14 +19,12 @@ from gateway.message.tracking import survey as surveying
 from gateway.message.tracking.patching import Patch, Patching
 from gateway.message.tracking.stencil import Addresses
 from gateway.message.tracking.survey import Plan, Survey, Wish
+from gateway.runtime import run
 
 DKIM: Final = surveying.DKIM
 READ_BYTES: Final = 8 * 1024  # more than this is read in a thread: made of links or parts it takes some milliseconds
 FILL_BYTES: Final = 256 * 1024  # and more than this is filled there
 FILL_HOLES: Final = 1000  # as are so many addresses
-
-Given = TypeVarTuple("Given")
-Result = TypeVar("Result")
 
 
 class Form(NamedTuple):
@@ -55,7 +53,7 @@ class Source(msgspec.Struct, frozen=True, gc=False):
 
     async def plan(self, header: bytes, wish: Wish, sample: Addresses) -> Plan:
         """What is to be done to it."""
-        survey, last = await _run(Survey, header, wish, apart=len(header) > READ_BYTES), b""
+        survey, last = await run(Survey, header, wish, apart=len(header) > READ_BYTES), b""
         if wish.track:
             async for piece in self._body():
                 if last:
@@ -63,7 +61,7 @@ class Source(msgspec.Struct, frozen=True, gc=False):
                 if survey.over:
                     break
                 last = piece
-        return await _run(_read, survey, last, sample, apart=len(header) + survey.held + len(last) > READ_BYTES)
+        return await run(_read, survey, last, sample, apart=len(header) + survey.held + len(last) > READ_BYTES)
 
     async def formed(self, header: bytes, patches: Sequence[Patch], *, note: str, dot_lines: bool) -> Form:
         """It with this header, and the patches in its body. `dot_lines`: they may begin a line with a dot."""
@@ -132,9 +130,4 @@ async def _once(content: bytes) -> AsyncIterator[bytes]:
 
 async def patches(plan: Plan, addresses: Addresses) -> list[Patch]:
     """What changes for a recipient."""
-    return await _run(plan.patches, addresses, apart=plan.size > FILL_BYTES or plan.holes > FILL_HOLES)
-
-
-async def _run(work: Callable[[*Given], Result], *given: *Given, apart: bool) -> Result:
-    """`apart`: in a thread, as it may take long."""
-    return await asyncio.to_thread(work, *given) if apart else work(*given)
+    return await run(plan.patches, addresses, apart=plan.size > FILL_BYTES or plan.holes > FILL_HOLES)

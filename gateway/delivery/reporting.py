@@ -29,7 +29,7 @@ from gateway.message.model import Facts
 from gateway.metrics import Metrics
 from gateway.observe import MailLog
 from gateway.policy.limits import Buckets
-from gateway.runtime import Clock, IdSource, Supervisor, show_id, show_uuid, uuid7
+from gateway.runtime import Clock, IdSource, Supervisor, run, show_id, show_uuid, uuid7
 from gateway.store.newmail import NewMessage, NewRecipient
 from gateway.store.queue import Queue, Report, Told
 
@@ -188,7 +188,7 @@ class Reporter:
             content = dsn.compose(described, message_id=message_id, date=date, seed=seed)
             return tuple(composing.pieces(content)), notice.facts_of(content)
 
-        pieces, facts = await asyncio.to_thread(compose) if len(told) > _IN_THREAD else compose()
+        pieces, facts = await run(compose, apart=len(told) > _IN_THREAD)
         # The mail's own may be one that an operator redirected it to, good for its recipients only.
         route = self._route_of(report.key, report.envelope_sender)
         if route != CAPTURED and route not in self._config.routes:

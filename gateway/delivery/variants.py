@@ -8,7 +8,7 @@ that says why. It does not talk to hosts.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 
@@ -19,13 +19,12 @@ from gateway.message.model import Facts
 from gateway.message.recode import Rewriting, Unrepairable, downgrade
 from gateway.message.recode import header as part_header
 from gateway.message.recode.sevenbit import DKIM, SevenBitSurvey
+from gateway.runtime import run
 from gateway.store.queue import INLINE_BYTES
 
 _THREAD_BYTES: Final = 8 * 1024  # more than this is read in a thread: made of names it takes ten milliseconds
 _SLICE_BYTES: Final = 32 * 1024  # 2 ms of work where quoted-printable is made of it
 
-Given = TypeVar("Given")
-Result = TypeVar("Result")
 Stream = Callable[[], AsyncIterator[bytes]]
 Sign = Callable[[bytes, bytes], Awaitable[bytes]]
 
@@ -101,7 +100,7 @@ class Variants:
         facts = self._facts
         header = await self._header()
         try:
-            new = await _run(_downgraded, header, size=len(header))
+            new = await run(_downgraded, header, apart=len(header) > _THREAD_BYTES)
         except downgrade.Undowngradable as error:
             return Word("mail", 554, "5.6.9", f"554 5.6.9 {_NO_UTF8}: {error}")  # RFC 6531, 4
         prefix = b"" if self._sign is None else await self._sign(new, facts.body_hash)
@@ -147,9 +146,9 @@ class Variants:
     async def _make_seven_bit(self) -> Variant | Word:
         try:
             header = await self._header()
-            survey = await _run(SevenBitSurvey, header, size=len(header))
+            survey = await run(SevenBitSurvey, header, apart=len(header) > _THREAD_BYTES)
             async for some in self._slices():
-                await _run(survey.feed, some, size=len(some))
+                await run(survey.feed, some, apart=len(some) > _THREAD_BYTES)
             survey.end()
         except Unrepairable as error:
             return Word("mail", 554, "5.6.3", f"554 5.6.3 {_NO_EIGHT_BIT}: {error.why}")
@@ -177,17 +176,13 @@ class Variants:
 
     async def _rewritten(self, survey: SevenBitSurvey) -> AsyncIterator[bytes]:
         """The new header, then the new body."""
-        rewriting = await _run(Rewriting, survey, size=len(survey.header))
+        rewriting = await run(Rewriting, survey, apart=len(survey.header) > _THREAD_BYTES)
         yield rewriting.header
         async for some in self._slices():
-            for new in await _run(rewriting.feed, some, size=len(some)):
+            for new in await run(rewriting.feed, some, apart=len(some) > _THREAD_BYTES):
                 yield new
         for new in rewriting.finish():
             yield new
-
-
-async def _run(work: Callable[[Given], Result], given: Given, *, size: int) -> Result:
-    return await asyncio.to_thread(work, given) if size > _THREAD_BYTES else work(given)
 
 
 def _downgraded(header: bytes) -> bytes:
