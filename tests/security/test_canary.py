@@ -286,17 +286,22 @@ def by_shell(daemon: Daemon, seen: Seen, ids: Iterable[str]) -> None:
         (("queue", "summary"), ""),
         *((("queue", "show", id_, "--json"), "") for id_ in ids),
     ):
-        done = subprocess.run(
-            [sys.executable, "-m", "gateway", "-c", str(daemon.config), *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-            cwd=ROOT,
-        )
         # A name that holds the key is what the caller said himself; `key create` prints no text that came from stdin.
-        seen.add(" ".join(arguments), done.stdout + done.stderr)
+        shell(daemon, seen, *arguments, stdin=stdin)
+
+
+def shell(daemon: Daemon, seen: Seen, *arguments: str, stdin: str = "") -> None:
+    """A command that shows no secret, whether it succeeds or not."""
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway", "-c", str(daemon.config), *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=ROOT,
+    )
+    seen.add(" ".join(arguments), done.stdout + done.stderr)
 
 
 def deliver_and_fail(daemon: Daemon, seen: Seen) -> str:

@@ -4,8 +4,6 @@ log, the figures, the files of the data directory or a backup. test_canary.py lo
 
 import base64
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -13,10 +11,10 @@ from typing import Any, Final
 import pytest
 
 from tests.peers.client import message_json
-from tests.peers.daemon import ROOT, SECRET, Daemon, broken_twin
+from tests.peers.daemon import SECRET, Daemon, broken_twin
 from tests.peers.process import wait_until
 from tests.scenarios.test_webhooks import Program
-from tests.security.test_canary import Seen, ask, post
+from tests.security.test_canary import Seen, ask, post, shell
 
 pytestmark = pytest.mark.slow
 
@@ -52,20 +50,6 @@ def program() -> Iterator[Program]:
     one = Program()
     yield one
     one.close()
-
-
-def shell(daemon: Daemon, seen: Seen, *arguments: str, stdin: str = "") -> None:
-    """A command that shows no secret, whether it succeeds or not."""
-    done = subprocess.run(
-        [sys.executable, "-m", "gateway", "-c", str(daemon.config), *arguments],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd=ROOT,
-    )
-    seen.add(" ".join(arguments), done.stdout + done.stderr)
 
 
 def made(daemon: Daemon, path: str, name: str, body: dict[str, Any]) -> Any:

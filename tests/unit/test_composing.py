@@ -7,24 +7,10 @@ import pytest
 
 from gateway.intake.draft import THREAD_BYTES
 from gateway.message import composing
-from gateway.message.model import Mailbox, Submission
+from gateway.message.model import Mailbox
+from tests.unit.conftest import letter
 
-BOX = Mailbox("", "a@b.test")
-LIGHT = Submission(
-    sender=BOX,
-    to=(BOX,),
-    cc=(),
-    bcc=(),
-    reply_to=(),
-    subject="s",
-    html=None,
-    text=None,
-    attachments=(),
-    headers=(),
-    tags=(),
-    metadata="{}",
-    return_path=None,
-)
+LIGHT = letter(text=None)
 
 
 @pytest.mark.parametrize(
